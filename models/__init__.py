@@ -1,0 +1,118 @@
+"""Every network of the case studies by name: `models.create({"name": "lenet5_modern"})`.
+
+One file a paper. This package imports nothing of the project, so that a reader can lift it out
+whole.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models import lenet
+from models.layers import INITIALIZERS, Network, Outputs
+from models.presets import Preset
+
+__all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
+
+NETWORKS: dict[str, Preset] = {**lenet.PRESETS}
+
+
+def preset(name: str) -> Preset:
+    """The preset of a named network. Raises ValueError that lists the names like an unknown one."""
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, n=5, cutoff=0.5) or sorted(NETWORKS)
+        raise ValueError(f"no network is called {name!r}; did you mean: {', '.join(near)}")
+    return NETWORKS[name]
+
+
+def create(spec: Mapping[str, Any]) -> Network:
+    """Builds the network that `spec` describes: its "name", and any of its fields to override.
+
+    Raises ValueError, one line, for an unknown name, a field the network does not have, or a value
+    of the wrong type or out of range.
+    """
+    overrides = dict(spec)
+    name = overrides.pop("name", None)
+    if name is None:
+        raise ValueError("the network needs a name")
+    chosen = preset(name)
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(chosen.network)
+        if field.init and field.name not in ("parent", "name")
+    }
+    fields = {**defaults, **chosen.fields}
+    for key, value in overrides.items():
+        if key not in fields:
+            raise ValueError(f"{name} has no field {key!r}; fields: {', '.join(sorted(fields))}")
+        fields[key] = _matching(key, value, fields[key])
+    if fields["initializer"] not in ("paper", *INITIALIZERS):
+        raise ValueError(
+            f"initializer: {fields['initializer']!r} is none of paper, {', '.join(INITIALIZERS)}"
+        )
+    for key in ("dtype", "param_dtype"):
+        if fields[key] not in ("float32", "bfloat16", "float16", "float64"):
+            raise ValueError(
+                f"{key}: {fields[key]!r} is none of float32, bfloat16, float16, float64"
+            )
+    if not fields["width"] > 0:
+        raise ValueError(f"width: must be above 0, not {fields['width']}")
+    if fields["num_classes"] < 1:
+        raise ValueError(f"num_classes: must be 1 or more, not {fields['num_classes']}")
+    return chosen.network(**fields)
+
+
+def _matching(field: str, value: Any, default: Any) -> Any:
+    """`value` in the type of the field's default: lists become tuples, ints become floats."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if default is None or default is dataclasses.MISSING or type(value) is type(default):
+        return value
+    raise ValueError(f"{field}: {value!r} is not of type {type(default).__name__}")
+
+
+def variables_of(network: Network, batch: int = 1) -> Any:
+    """The network's variables as shapes alone; nothing is allocated."""
+    images = jax.ShapeDtypeStruct((batch, *network.input), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), images)
+
+
+def check(network: Network) -> None:
+    """Traces the network on one image. Raises ValueError with the least size if it is too small."""
+    try:
+        variables_of(network)
+    except ValueError as error:
+        least = _least_size(network)
+        if least is None or min(network.input[:2]) >= least:
+            raise
+        raise ValueError(
+            f"input: {network.input[0]}×{network.input[1]} is too small, "
+            f"the least size is {least}×{least} ({error})"
+        ) from None
+
+
+def _least_size(network: Network, largest: int = 1024) -> int | None:
+    """The least square input the network takes, in pixels; None where none up to `largest` does."""
+
+    def fits(size: int) -> bool:
+        try:
+            variables_of(network.clone(input=(size, size, network.input[2])))
+        except ValueError:
+            return False
+        return True
+
+    low, high = 0, 8
+    while not fits(high):
+        if high >= largest:
+            return None
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high

@@ -1,0 +1,369 @@
+"""The layers that the papers' tables are made of, each a named linen module.
+
+Every row of a paper's table is one module whose name is the paper's name for it, so that parameter
+trees, captured activations and `describe.py` all speak the paper's language. Padding is always
+explicit (the trap table of papers differs from XLA's "SAME"), images are NHWC, and nothing here
+knows any particular network. Imports nothing of the project.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Initializer = Callable[..., jax.Array]
+Padding = int | tuple[tuple[int, int], tuple[int, int]]
+
+
+class Outputs(NamedTuple):
+    """What every network returns.
+
+    logits: [N, classes] float32 ([N, h, w, classes] in a fully convolutional form).
+    side_logits: the side heads' logits by head name, [N, classes] each; empty where there are none.
+    captured: the activations asked for by `capture`, by layer name.
+    """
+
+    logits: jax.Array
+    side_logits: Mapping[str, jax.Array]
+    captured: Mapping[str, jax.Array]
+
+
+def uniform_fan_in(numerator: float, power: float) -> Initializer:
+    """Uniform in ±numerator / fan_in**power. LeCun et al. 1998, appendix A: 2.4 and 1."""
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        fan_in = 1
+        for side in shape[:-1]:
+            fan_in *= side
+        bound = numerator / fan_in**power
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+
+    return init
+
+
+# Initialisation by name. He et al. 2015 means a plain Gaussian, std √(2/fan_in): flax's own
+# `he_normal` truncates it, torchvision divides by the fan-out.
+INITIALIZERS: dict[str, Initializer] = {
+    "he": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "glorot": nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+    "lecun_fan_in": uniform_fan_in(2.4, 1.0),
+    "lecun_sqrt_fan_in": uniform_fan_in(2.4, 0.5),
+}
+
+
+def explicit_padding(pad: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) pixels of padding, from one number for all sides or as is."""
+    return ((pad, pad), (pad, pad)) if isinstance(pad, int) else pad
+
+
+def require_output(layer: nn.Module, images: jax.Array, window: tuple[int, int], pad: Any) -> None:
+    """Raises ValueError where `window` does not fit the padded map, instead of an empty output."""
+    for side, extent, (low, high) in zip(images.shape[1:3], window, pad, strict=True):
+        if side + low + high < extent:
+            raise ValueError(
+                f"{layer.name}: a {window[0]}×{window[1]} window does not fit a map of "
+                f"{images.shape[1]}×{images.shape[2]}"
+            )
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with statistics over groups of `group` images (0: the whole batch).
+
+    Papers normalised over what one GPU held (He et al.: 32 images on ImageNet, 64 on CIFAR). Groups
+    in the network make a run's curve independent of the number of devices. Running statistics are
+    exponential averages (decay `momentum`, the meaning of Caffe and flax) of the groups' mean
+    statistics; statistics are float32 whatever the compute type. Ioffe and Szegedy 2015.
+    Raises ValueError in training where the batch is not a multiple of the group.
+    """
+
+    group: int = 0
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+        shift = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        mean_of = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var_of = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        if not train:
+            factor = scale * lax.rsqrt(var_of.value + self.epsilon)
+            offset = shift - mean_of.value * factor
+            return (x * factor.reshape((1,) * (x.ndim - 1) + (-1,))).astype(self.dtype) + (
+                offset.reshape((1,) * (x.ndim - 1) + (-1,)).astype(self.dtype)
+            )
+        group = self.group or x.shape[0]
+        if x.shape[0] % group:
+            raise ValueError(
+                f"batch_norm_group: {group} does not divide the batch of {x.shape[0]} images"
+            )
+        grouped = x.astype(jnp.float32).reshape(x.shape[0] // group, group, *x.shape[1:])
+        axes = tuple(range(1, grouped.ndim - 1))
+        mean = grouped.mean(axes, keepdims=True)
+        var = jnp.square(grouped - mean).mean(axes, keepdims=True)
+        if not self.is_initializing():
+            keep = self.momentum
+            mean_of.value = keep * mean_of.value + (1 - keep) * mean.mean(0).reshape(channels)
+            var_of.value = keep * var_of.value + (1 - keep) * var.mean(0).reshape(channels)
+        wide = (1,) * (grouped.ndim - 1) + (-1,)
+        normal = (grouped - mean) * (lax.rsqrt(var + self.epsilon) * scale.reshape(wide))
+        return (normal + shift.reshape(wide)).reshape(x.shape).astype(self.dtype)
+
+
+class Conv(nn.Module):
+    """Convolution with explicit padding, optional groups, and its batch norm where it has one.
+
+    x [N, H, W, C] -> [N, H', W', features]. The captured activation of a layer is this output:
+    after the batch norm, before the nonlinearity (He et al. 2016, Fig. 7).
+    """
+
+    features: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    pad: Padding = 0
+    groups: int = 1
+    bias: bool = True
+    batch_norm: Mapping[str, Any] | None = None  # BatchNorm's fields; None: no batch norm
+    kernel_init: Initializer = INITIALIZERS["he"]
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        pad = explicit_padding(self.pad)
+        require_output(self, x, self.kernel, pad)
+        if x.shape[-1] % self.groups or self.features % self.groups:
+            raise ValueError(
+                f"{self.name}: {self.groups} groups do not divide {x.shape[-1]} input and "
+                f"{self.features} output channels"
+            )
+        shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        x = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.stride, self.stride),
+            pad,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        if self.bias:
+            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+            x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        if self.batch_norm is not None:
+            fields = {"dtype": self.dtype, "param_dtype": self.param_dtype, **self.batch_norm}
+            x = BatchNorm(name="bn", **fields)(x, train)
+        return x
+
+
+class Dense(nn.Module):
+    """A fully connected layer. x [N, ...] is flattened -> [N, features].
+
+    With `window` = (h, w) the same weights act as an h×w convolution over a larger map
+    (x [N, H, W, C] -> [N, H−h+1, W−w+1, features]): Simonyan and Zisserman 2015, section 3.2.
+    """
+
+    features: int
+    bias: bool = True
+    window: tuple[int, int] | None = None
+    kernel_init: Initializer = INITIALIZERS["he"]
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.window is None:
+            x = x.reshape(x.shape[0], -1)
+            fan_in = x.shape[-1]
+        else:
+            require_output(self, x, self.window, ((0, 0), (0, 0)))
+            fan_in = self.window[0] * self.window[1] * x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (fan_in, self.features), self.param_dtype)
+        kernel, x = kernel.astype(self.dtype), x.astype(self.dtype)
+        if self.window is None:
+            x = x @ kernel
+        else:
+            kernel = kernel.reshape(*self.window, x.shape[-1], self.features)
+            x = lax.conv_general_dilated(
+                x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        if self.bias:
+            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+            x = x + bias.astype(self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        return x
+
+
+def pool_padding(
+    images: jax.Array, window: int, stride: int, pad: Padding, ceil_mode: bool
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The padding of a pooling layer; in Caffe's ceil mode the last window hangs over the edge.
+
+    Caffe rounds the number of windows up, then drops one that would start beyond the image and its
+    left padding.
+    """
+    padding = explicit_padding(pad)
+    if not ceil_mode:
+        return padding
+    hanging = []
+    for side, (low, high) in zip(images.shape[1:3], padding, strict=True):
+        count = -(-(side + low + high - window) // stride) + 1
+        if (count - 1) * stride >= side + low:
+            count -= 1
+        hanging.append((low, max(high, (count - 1) * stride + window - side - low)))
+    return (hanging[0], hanging[1])
+
+
+class MaxPool(nn.Module):
+    """Maximum over `window`×`window` pixels. x [N, H, W, C] -> [N, H', W', C]."""
+
+    window: int
+    stride: int
+    pad: Padding = 0
+    ceil_mode: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = pool_padding(x, self.window, self.stride, self.pad, self.ceil_mode)
+        require_output(self, x, (self.window, self.window), pad)
+        return nn.max_pool(x, (self.window,) * 2, (self.stride,) * 2, pad)
+
+
+class AvgPool(nn.Module):
+    """Mean over `window`×`window` pixels, as Caffe and cuda-convnet divide at the edge.
+
+    A window that hangs over the edge is divided by the pixels it holds inside the map (padding
+    given by `pad` counts, as Caffe has it). x [N, H, W, C] -> [N, H', W', C].
+    """
+
+    window: int
+    stride: int
+    pad: Padding = 0
+    ceil_mode: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size, stride = (self.window,) * 2, (self.stride,) * 2
+        pad = pool_padding(x, self.window, self.stride, self.pad, self.ceil_mode)
+        require_output(self, x, size, pad)
+        total = nn.avg_pool(x, size, stride, pad) * (self.window**2)
+        inside = explicit_padding(self.pad)
+        counted = jnp.ones((1, x.shape[1] + sum(inside[0]), x.shape[2] + sum(inside[1]), 1))
+        beyond = tuple((0, sum(p) - sum(i)) for p, i in zip(pad, inside, strict=True))
+        count = nn.avg_pool(counted, size, stride, (beyond[0], beyond[1])) * (self.window**2)
+        return total / count.astype(x.dtype)
+
+
+class GlobalAvgPool(nn.Module):
+    """Mean over all positions: x [N, H, W, C] -> [N, C]. Lin et al. 2014, section 3.2."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+
+
+class LocalResponseNorm(nn.Module):
+    """b_i = a_i / (k + α Σ_{|j−i| ≤ size/2} a_j²)^β across channels. Krizhevsky et al. 2012, 3.3.
+
+    `alpha_over_n` divides α by `size`, the convention of cuda-convnet, Caffe and PyTorch; the
+    paper's formula does not.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 2.0
+    alpha_over_n: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        half = self.size // 2
+        squares = jnp.square(x.astype(jnp.float32))
+        window = (1,) * (x.ndim - 1) + (self.size,)
+        pad = ((0, 0),) * (x.ndim - 1) + ((half, self.size - 1 - half),)
+        sums = lax.reduce_window(squares, 0.0, lax.add, window, (1,) * x.ndim, pad)
+        alpha = self.alpha / self.size if self.alpha_over_n else self.alpha
+        return (x * jnp.power(self.k + alpha * sums, -self.beta)).astype(x.dtype)
+
+
+class Network(nn.Module):
+    """What all networks share: their fields, the input check, capture, and float32 logits.
+
+    A network writes one method, `forward(images, train)`, which returns its logits and the logits
+    of its side heads by name. `input` is the (height, width, channels) it is built for.
+    """
+
+    input: tuple[int, int, int]
+    num_classes: int
+    heads: tuple[str, ...] = ()
+    initializer: str = "paper"  # or a name of INITIALIZERS, for every kernel
+    width: float = 1.0  # multiplies every layer's channels, classes excepted
+    dtype: str = "float32"  # of the computation; statistics, losses and logits stay float32
+    param_dtype: str = "float32"
+
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The network proper: [N, H, W, C] -> logits and side logits."""
+        raise TypeError(f"{type(self).__name__} defines no forward pass")
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """The compute and weight types, as keyword arguments of a layer."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+    def channels(self, printed: int) -> int:
+        """A printed width times the `width` field, at least 1."""
+        return max(1, round(printed * self.width))
+
+    def kernel_init(self, paper: Initializer) -> Initializer:
+        """The layer's initialisation in its paper, unless the `initializer` field names another."""
+        return paper if self.initializer == "paper" else INITIALIZERS[self.initializer]
+
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
+    ) -> Outputs:
+        """Runs the network on [N, H, W, C] float images.
+
+        capture: names of layers whose outputs to return ("conv2_1", "inception_4a/3x3"): after the
+        layer's batch norm, before its nonlinearity. Raises ValueError for a name no layer has, or
+        images of another channel count than `input`.
+        """
+        if images.ndim != 4 or images.shape[-1] != self.input[-1]:
+            raise ValueError(
+                f"images must be [N, H, W, {self.input[-1]}], not {tuple(images.shape)}"
+            )
+        captured: dict[str, jax.Array] = {}
+        seen: list[str] = []
+        depth = len(self.path)
+
+        def record(
+            call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+        ):
+            out = call(*args, **kwargs)
+            path = "/".join(context.module.path[depth:])
+            if path and context.method_name == "__call__":
+                seen.append(path)
+                if path in capture:
+                    captured[path] = out
+            return out
+
+        images = images.astype(self.dtype)
+        if capture:
+            with nn.intercept_methods(record):
+                logits, side = self.forward(images, train)
+            unknown = sorted(set(capture) - set(seen))
+            if unknown:
+                raise ValueError(f"capture: no layer {unknown[0]!r}; layers: {', '.join(seen)}")
+        else:
+            logits, side = self.forward(images, train)
+        return Outputs(
+            logits.astype(jnp.float32),
+            {name: value.astype(jnp.float32) for name, value in side.items()},
+            captured,
+        )
