@@ -8,6 +8,7 @@ with eight. This file imports nothing of the project.
 import enum
 
 import jax
+import numpy as np
 
 
 class Purpose(enum.IntEnum):
@@ -24,3 +25,14 @@ class Purpose(enum.IntEnum):
 def key(seed: int, purpose: Purpose, step: int | jax.Array = 0) -> jax.Array:
     """The key of one purpose at one step (or epoch, where the purpose counts epochs)."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(purpose)), step)
+
+
+def host_draws(seed: int, purpose: Purpose, *counters: int) -> np.random.RandomState:
+    """Draws for code that runs on the host, as a function of the arguments (each >= 0) alone.
+
+    Made where it is used and dropped there: nothing of it is kept between draws. `counters` say
+    what the draw belongs to (an epoch; a stream, a step and a position). RandomState, because
+    NumPy freezes its streams, while those of Generator may change between versions.
+    """
+    bits = np.random.Philox(np.random.SeedSequence([seed, int(purpose), *counters]))
+    return np.random.RandomState(bits)

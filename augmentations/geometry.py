@@ -1,0 +1,67 @@
+"""Augmentations that move pixels: pure functions of (key, image), one image [H, W, C] at a time.
+
+The image's shape never changes. What is brought in from outside an image is `fill` (0..255).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+
+def pad_crop(key: jax.Array, image: jax.Array, *, pixels: int, fill: float) -> jax.Array:
+    """Pads by `pixels` on every side and cuts the first size out again at a random offset.
+
+    He et al. 2016, section 4.2: 4 pixels, any of the 9 × 9 offsets. Normalisation comes after, so
+    a per-pixel mean stays on the network's pixels, and `fill` is on the scale of 0..255.
+    """
+    margin = ((pixels, pixels), (pixels, pixels), (0, 0))
+    padded = jnp.pad(image, margin, constant_values=fill)
+    top, left = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def flip(key: jax.Array, image: jax.Array, *, probability: float) -> jax.Array:
+    """Mirrors left and right with the probability (all papers since 2012: 0.5)."""
+    return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def affine_matrix(
+    zoom: jax.Array, squeeze: jax.Array, shear: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where an output pixel (row, column from the centre) looks in the input, as three factors.
+
+    input row = a·row; input column = b·column + c·row.
+    """
+    return squeeze / zoom, 1.0 / (squeeze * zoom), shear
+
+
+def affine(
+    key: jax.Array,
+    image: jax.Array,
+    *,
+    translate: float,
+    scale: float,
+    squeeze: float,
+    shear: float,
+    fill: float,
+) -> jax.Array:
+    """LeCun et al. 1998, section III.A: translation, scaling, squeezing, horizontal shear.
+
+    Squeezing is "simultaneous horizontal compression and vertical elongation, or the reverse".
+    The paper prints no ranges; ours: up to `translate` pixels each way; zoom uniform in
+    1 ± `scale`; squeeze by 1/(1+s)..(1+s), uniform in the logarithm; columns shifted by up to
+    ± `shear` a row. Bilinear; outside the image lies `fill`.
+    """
+    height, width = image.shape[:2]
+    draws = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
+    a, b, c = affine_matrix(1.0 + scale * draws[2], (1.0 + squeeze) ** draws[3], shear * draws[4])
+    middle = (height - 1) / 2, (width - 1) / 2
+    row = (jnp.arange(height) - middle[0] - translate * draws[0])[:, None]
+    column = (jnp.arange(width) - middle[1] - translate * draws[1])[None, :]
+    rows = jnp.broadcast_to(a * row, (height, width)) + middle[0]
+    columns = b * column + c * row + middle[1]
+
+    def move(channel: jax.Array) -> jax.Array:
+        return map_coordinates(channel, [rows, columns], order=1, mode="constant", cval=fill)
+
+    return jax.vmap(move, in_axes=-1, out_axes=-1)(image)
