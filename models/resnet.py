@@ -1,0 +1,411 @@
+"""Residual networks: He, Zhang, Ren, Sun, "Deep residual learning for image recognition" (2015),
+and the same authors' "Identity mappings in deep residual networks" (2016).
+
+One class builds the plain nets, the residual nets and every unit of the second paper: they differ
+in fields alone, so that a study compares what it says it compares. Stages carry the names of the
+first paper's Table 1 (conv1, conv2_1 ... conv5_3) on CIFAR too, where the paper prints none; the
+layers of a unit are a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME.
+Imports only `models`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.layers import (
+    INITIALIZERS,
+    BatchNorm,
+    Conv,
+    Dense,
+    GlobalAvgPool,
+    Initializer,
+    MaxPool,
+    Network,
+    Outputs,
+)
+from models.presets import Preset
+
+# (kernel, output width in units of the stage's features) of the layers of a unit.
+BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
+    "basic": ((3, 1), (3, 1)),
+    "bottleneck": ((1, 1), (3, 1), (1, 4)),
+    "one_layer": ((3, 1),),  # the 1-layer skips of He et al. 2016, Table 3
+}
+STEMS = ("imagenet", "cifar")  # 7×7/2 and a 3×3/2 max pool, or one 3×3
+SHORTCUTS = ("none", "A", "B", "C")
+STRIDES = ("1x1", "3x3")
+GATES = ("none", "exclusive", "shortcut_only")
+# He et al. 2016, Fig. 4 (a) to (e).
+UNITS = (
+    "original",
+    "bn_after_addition",
+    "relu_before_addition",
+    "relu_only_preact",
+    "preact",
+)
+
+
+class Unit(nn.Module):
+    """A residual unit, or the same layers without their shortcut.
+
+    x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is decided from the two shapes that are
+    added. `preactivated` says that the input is activated already: the first unit of a
+    pre-activation net, whose activation follows conv1 and serves both paths (He et al. 2016,
+    section 4.2). Raises ValueError where option A would have to drop channels.
+    """
+
+    features: int
+    block: str
+    stride: int
+    stride_in: str
+    shortcut: str
+    unit: str
+    preactivated: bool
+    shortcut_scale: float
+    residual_scale: float
+    gate: str
+    gate_bias: float
+    shortcut_dropout: float
+    batch_norm: Mapping[str, Any]
+    kernel_init: Initializer
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        active = x
+        if self.unit == "preact" and not self.preactivated:
+            active = nn.relu(BatchNorm(**self.batch_norm, **types, name="bn1")(x, train))
+        elif self.unit == "relu_only_preact" and not self.preactivated:
+            active = nn.relu(x)
+
+        layers = BLOCKS[self.block]
+        strided = 1 if self.block == "bottleneck" and self.stride_in == "3x3" else 0
+        residual = active
+        for index, (kernel, widen) in enumerate(layers):
+            if index > 0:
+                residual = nn.relu(residual)
+            last = index == len(layers) - 1
+            normalized = not (last and self.unit in ("preact", "bn_after_addition"))
+            residual = Conv(
+                self.features * widen,
+                (kernel, kernel),
+                stride=self.stride if index == strided else 1,
+                pad=kernel // 2,
+                bias=False,
+                batch_norm=self.batch_norm if normalized else None,
+                kernel_init=self.kernel_init,
+                **types,
+                name="abc"[index],
+            )(residual, train)
+        if self.unit == "relu_before_addition":
+            residual = nn.relu(residual)
+
+        if self.shortcut != "none":
+            residual = self.add_shortcut(x, active, residual, train)
+        if self.unit == "bn_after_addition":
+            residual = BatchNorm(**self.batch_norm, **types, name="bn_sum")(residual, train)
+        if self.unit in ("original", "bn_after_addition"):
+            residual = nn.relu(residual)
+        return residual
+
+    def add_shortcut(
+        self, x: jax.Array, active: jax.Array, residual: jax.Array, train: bool
+    ) -> jax.Array:
+        """The residual plus its shortcut, each scaled or gated: He et al. 2016, Table 1."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        features = residual.shape[-1]
+        path = x
+        if self.shortcut == "C" or (self.shortcut == "B" and x.shape != residual.shape):
+            # A pre-activation unit projects its activated input and does not normalise the result.
+            path = Conv(
+                features,
+                (1, 1),
+                stride=self.stride,
+                bias=False,
+                batch_norm=None if self.unit == "preact" else self.batch_norm,
+                kernel_init=self.kernel_init,
+                **types,
+                name="projection",
+            )(active, train)
+        elif x.shape != residual.shape:
+            if features < x.shape[-1]:
+                raise ValueError(
+                    f"shortcut: A only appends channels, it cannot turn {x.shape[-1]} into {features}"
+                )
+            appended = ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1]))
+            path = jnp.pad(x[:, :: self.stride, :: self.stride], appended)
+
+        if self.gate != "none":
+            gate = nn.sigmoid(
+                Conv(
+                    features,
+                    (1, 1),
+                    stride=self.stride,
+                    kernel_init=self.kernel_init,
+                    bias_init=nn.initializers.constant(self.gate_bias),
+                    **types,
+                    name="gate",
+                )(x)
+            )
+            path = path * (1 - gate)
+            residual = residual * gate if self.gate == "exclusive" else residual
+        if self.shortcut_scale != 1:
+            path = path * self.shortcut_scale
+        if self.residual_scale != 1:
+            residual = residual * self.residual_scale
+        if self.shortcut_dropout:
+            path = nn.Dropout(self.shortcut_dropout, deterministic=not train)(path)
+        return path + residual
+
+
+class ResNet(Network):
+    """Plain and residual networks of He et al. 2015 and 2016, [N, H, W, C] -> logits [N, classes].
+
+    Raises ValueError for a field outside its valid values.
+    """
+
+    stages: tuple[int, ...] = (3, 4, 6, 3)  # units in each stage
+    features: tuple[int, ...] = (64, 128, 256, 512)  # of the 3×3 layers of each stage
+    block: str = "bottleneck"  # the layers of a unit, a name of BLOCKS
+    stem: str = "imagenet"
+    shortcut: str = "B"  # "none" makes the plain net
+    stride_in: str = "1x1"  # the first layer of a bottleneck (v1), or its "3x3" (v1.5)
+    unit: str = "original"
+    shortcut_scale: float = 1.0
+    residual_scale: float = 1.0
+    gate: str = "none"
+    gate_bias: float = 0.0  # b_g, the initial bias of the gates
+    shortcut_dropout: float = 0.0  # fraction dropped on every shortcut
+    batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
+    remat: bool = False  # recompute every unit in the backward pass: memory for time
+
+    def __post_init__(self) -> None:
+        valid: tuple[tuple[str, Sequence[str]], ...] = (
+            ("block", tuple(BLOCKS)),
+            ("stem", STEMS),
+            ("shortcut", SHORTCUTS),
+            ("stride_in", STRIDES),
+            ("unit", UNITS),
+            ("gate", GATES),
+        )
+        for field, values in valid:
+            if getattr(self, field) not in values:
+                raise ValueError(
+                    f"{field}: {getattr(self, field)!r} is none of {', '.join(values)}"
+                )
+        if len(self.stages) != len(self.features) or min(self.stages, default=0) < 1:
+            raise ValueError(
+                f"stages: {self.stages} must hold 1 or more for each of the {len(self.features)} "
+                "features"
+            )
+        if self.batch_norm_group < 0:
+            raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
+        if not 0 <= self.shortcut_dropout < 1:
+            raise ValueError(f"shortcut_dropout: must be in [0, 1), not {self.shortcut_dropout}")
+        super().__post_init__()
+
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
+    ) -> Outputs:
+        """As every network, but raises ValueError where `capture` meets `remat`.
+
+        What a recomputed unit holds inside does not outlive it.
+        """
+        if self.remat and capture:
+            raise ValueError("capture: needs remat=False, the weights are the same")
+        return super().__call__(images, train=train, capture=capture)
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] -> logits [N, classes]; there are no side heads."""
+        kernel_init = self.kernel_init(INITIALIZERS["he"])
+        batch_norm: dict[str, Any] = {"group": self.batch_norm_group}
+        imagenet = self.stem == "imagenet"
+        x = Conv(
+            self.channels(self.features[0]),
+            (7, 7) if imagenet else (3, 3),
+            stride=2 if imagenet else 1,
+            pad=3 if imagenet else 1,
+            bias=False,
+            batch_norm=batch_norm,
+            kernel_init=kernel_init,
+            **self.types,
+            name="conv1",
+        )(images, train)
+        x = nn.relu(x)
+        if imagenet:
+            x = MaxPool(3, 2, pad=1, name="pool1")(x)
+
+        unit = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        for stage, (count, features) in enumerate(zip(self.stages, self.features, strict=True)):
+            for index in range(count):
+                x = unit(
+                    features=self.channels(features),
+                    block=self.block,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    stride_in=self.stride_in,
+                    shortcut=self.shortcut,
+                    unit=self.unit,
+                    preactivated=stage == 0 and index == 0,
+                    shortcut_scale=self.shortcut_scale,
+                    residual_scale=self.residual_scale,
+                    gate=self.gate,
+                    gate_bias=self.gate_bias,
+                    shortcut_dropout=self.shortcut_dropout,
+                    batch_norm=batch_norm,
+                    kernel_init=kernel_init,
+                    **self.types,
+                    name=f"conv{stage + 2}_{index + 1}",
+                )(x, train)
+        if self.unit == "preact":
+            x = BatchNorm(**batch_norm, **self.types, name="final_bn")(x, train)
+        if self.unit in ("preact", "relu_only_preact"):
+            x = nn.relu(x)
+        x = GlobalAvgPool(name="global_avg_pool")(x)
+        return Dense(self.num_classes, kernel_init=kernel_init, **self.types, name="fc")(x), {}
+
+
+# Table 1 of He et al. 2015: block and units a stage, by depth. The paper prints no units for 200
+# layers; 3, 24, 36, 3 are those of the authors' released code.
+IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+    200: ("bottleneck", (3, 24, 36, 3)),
+}
+# He et al. 2015: Table 1 (FLOPs, which are multiply-adds), Tables 2 and 3 (ten crops, validation).
+IMAGENET_PUBLISHED: dict[str, dict[str, str]] = {
+    "plain18": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.94%"},
+    "resnet18_A": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.88%"},
+    "plain34": {"multiply_adds": "3.6×10⁹", "top-1 error": "28.54%", "top-5 error": "10.02%"},
+    "resnet34_A": {"multiply_adds": "3.6×10⁹", "top-1 error": "25.03%", "top-5 error": "7.76%"},
+    "resnet34_B": {"top-1 error": "24.52%", "top-5 error": "7.46%"},
+    "resnet34_C": {"top-1 error": "24.19%", "top-5 error": "7.40%"},
+    "resnet50_v1": {"multiply_adds": "3.8×10⁹", "top-1 error": "22.85%", "top-5 error": "6.71%"},
+    "resnet101_v1": {"multiply_adds": "7.6×10⁹", "top-1 error": "21.75%", "top-5 error": "6.05%"},
+    "resnet152_v1": {"multiply_adds": "11.3×10⁹", "top-1 error": "21.43%", "top-5 error": "5.71%"},
+}
+V1_5_DEVIATION = (
+    "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
+    "1×1 layer."
+)
+
+
+def _imagenet(depth: int, name: str, source: str, **fields: Any) -> Preset:
+    block, stages = IMAGENET_STAGES[depth]
+    shape = {"input": (224, 224, 3), "num_classes": 1000, "block": block, "stages": stages}
+    return Preset(
+        ResNet,
+        {**shape, **fields},
+        source,
+        deviations=(V1_5_DEVIATION,) if fields.get("stride_in") == "3x3" else (),
+        published=IMAGENET_PUBLISHED.get(name, {}),
+    )
+
+
+def _imagenet_presets() -> dict[str, Preset]:
+    table = "He et al. 2015, Table 1"
+    presets = {}
+    for depth in (18, 34):
+        for shortcut in SHORTCUTS:
+            name = f"plain{depth}" if shortcut == "none" else f"resnet{depth}_{shortcut}"
+            source = f"{table}; section 4.1 for the shortcuts"
+            presets[name] = _imagenet(depth, name, source, shortcut=shortcut)
+    for depth in (50, 101, 152):
+        for version, stride_in in (("v1", "1x1"), ("v1_5", "3x3")):
+            name = f"resnet{depth}_{version}"
+            presets[name] = _imagenet(depth, name, table, stride_in=stride_in)
+    return presets
+
+
+# He et al. 2015, Table 6: parameters and test error by depth.
+CIFAR_PUBLISHED: dict[int, dict[str, str]] = {
+    20: {"params": "0.27M", "test error": "8.75%"},
+    32: {"params": "0.46M", "test error": "7.51%"},
+    44: {"params": "0.66M", "test error": "7.17%"},
+    56: {"params": "0.85M", "test error": "6.97%"},
+    110: {"params": "1.7M", "test error": "6.43%"},
+    1202: {"params": "19.4M", "test error": "7.93%"},
+}
+# He et al. 2016, Tables 2, 3 and 4: parameters and test error.
+PREACT_PUBLISHED: dict[str, dict[str, str]] = {
+    "resnet110_cifar10_preact": {"params": "1.7M", "test error": "6.37%"},
+    "resnet164_cifar10_original": {"params": "1.7M", "test error": "5.93%"},
+    "resnet164_cifar10_preact": {"params": "1.7M", "test error": "5.46%"},
+    "resnet164_cifar100_original": {"test error": "25.16%"},
+    "resnet164_cifar100_preact": {"test error": "24.33%"},
+    "resnet1001_cifar10_original": {"params": "10.2M", "test error": "7.61%"},
+    "resnet1001_cifar10_preact": {"params": "10.2M", "test error": "4.92%"},
+    "resnet1001_cifar100_original": {"test error": "27.82%"},
+    "resnet1001_cifar100_preact": {"test error": "22.71%"},
+}
+
+
+def _cifar(units: int, block: str, **fields: Any) -> dict[str, Any]:
+    """The fields of a CIFAR net with `units` units in each of its three stages."""
+    return {
+        "input": (32, 32, 3),
+        "num_classes": 10,
+        "stages": (units, units, units),
+        "features": (16, 32, 64),
+        "block": block,
+        "stem": "cifar",
+        **fields,
+    }
+
+
+def _cifar_presets() -> dict[str, Preset]:
+    presets = {}
+    for depth, published in CIFAR_PUBLISHED.items():
+        for shortcut in SHORTCUTS if depth < 1202 else ("A",):
+            name = f"resnet{depth}_cifar10_{shortcut}"
+            source, printed = "He et al. 2015, section 4.2", {}
+            if shortcut == "none":
+                name, printed = f"plain{depth}_cifar10", {"params": published["params"]}
+                if depth == 110:
+                    printed["test error"] = "above 60%"
+            elif shortcut == "A":
+                printed = published
+            else:
+                source = f"He et al. 2015, section 4.2 with option {shortcut} of section 4.1"
+            fields = _cifar((depth - 2) // 6, "basic", shortcut=shortcut)
+            presets[name] = Preset(ResNet, fields, source, published=printed)
+    for name, printed in PREACT_PUBLISHED.items():
+        net, data, unit = name.split("_")
+        depth, classes = int(net.removeprefix("resnet")), int(data.removeprefix("cifar"))
+        basic = depth == 110
+        fields = _cifar(
+            (depth - 2) // (6 if basic else 9),
+            "basic" if basic else "bottleneck",
+            shortcut="A" if basic else "B",
+            unit=unit,
+            num_classes=classes,
+        )
+        source = "He et al. 2016, section 4 and the authors' released code for its shortcuts"
+        presets[name] = Preset(ResNet, fields, source, published=printed)
+    return presets
+
+
+PRESETS: dict[str, Preset] = {
+    **_imagenet_presets(),
+    "resnet200_preact": Preset(
+        ResNet,
+        {
+            "input": (224, 224, 3),
+            "num_classes": 1000,
+            "block": "bottleneck",
+            "stages": IMAGENET_STAGES[200][1],
+            "unit": "preact",
+        },
+        "He et al. 2016, section 5; units of each stage as in the authors' released code",
+        published={"top-1 error": "20.7%", "top-5 error": "5.3%"},
+    ),
+    **_cifar_presets(),
+}
