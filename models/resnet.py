@@ -51,10 +51,10 @@ UNITS = (
 class Unit(nn.Module):
     """A residual unit, or the same layers without their shortcut.
 
-    x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is decided from the two shapes that are
-    added. `preactivated` says that the input is activated already: the first unit of a
-    pre-activation net, whose activation follows conv1 and serves both paths (He et al. 2016,
-    section 4.2). Raises ValueError where option A would have to drop channels.
+    x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is
+    decided from the two shapes that are added. `preactivated` says that the input is activated
+    already: the first unit of a pre-activation net, whose activation follows conv1 and serves both
+    paths (He et al. 2016, section 4.2). Raises ValueError where option A would drop channels.
     """
 
     features: int
@@ -135,7 +135,7 @@ class Unit(nn.Module):
         elif x.shape != residual.shape:
             if features < x.shape[-1]:
                 raise ValueError(
-                    f"shortcut: A only appends channels, it cannot turn {x.shape[-1]} into {features}"
+                    f"shortcut: A cannot turn {x.shape[-1]} channels into {features}, only append"
                 )
             appended = ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1]))
             path = jnp.pad(x[:, :: self.stride, :: self.stride], appended)
@@ -280,7 +280,8 @@ IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     152: ("bottleneck", (3, 8, 36, 3)),
     200: ("bottleneck", (3, 24, 36, 3)),
 }
-# He et al. 2015: Table 1 (FLOPs, which are multiply-adds), Tables 2 and 3 (ten crops, validation).
+# He et al. 2015: Table 1 (FLOPs, which are multiply-adds), Tables 2 and 3 (ten crops, validation),
+# and He et al. 2016, Table 5 (one crop of 320 pixels).
 IMAGENET_PUBLISHED: dict[str, dict[str, str]] = {
     "plain18": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.94%"},
     "resnet18_A": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.88%"},
@@ -291,6 +292,7 @@ IMAGENET_PUBLISHED: dict[str, dict[str, str]] = {
     "resnet50_v1": {"multiply_adds": "3.8×10⁹", "top-1 error": "22.85%", "top-5 error": "6.71%"},
     "resnet101_v1": {"multiply_adds": "7.6×10⁹", "top-1 error": "21.75%", "top-5 error": "6.05%"},
     "resnet152_v1": {"multiply_adds": "11.3×10⁹", "top-1 error": "21.43%", "top-5 error": "5.71%"},
+    "resnet200_preact": {"top-1 error": "20.7%", "top-5 error": "5.3%"},
 }
 V1_5_DEVIATION = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
@@ -298,30 +300,36 @@ V1_5_DEVIATION = (
 )
 
 
-def _imagenet(depth: int, name: str, source: str, **fields: Any) -> Preset:
-    block, stages = IMAGENET_STAGES[depth]
-    shape = {"input": (224, 224, 3), "num_classes": 1000, "block": block, "stages": stages}
-    return Preset(
-        ResNet,
-        {**shape, **fields},
-        source,
-        deviations=(V1_5_DEVIATION,) if fields.get("stride_in") == "3x3" else (),
-        published=IMAGENET_PUBLISHED.get(name, {}),
-    )
-
-
 def _imagenet_presets() -> dict[str, Preset]:
     table = "He et al. 2015, Table 1"
-    presets = {}
+    nets: dict[str, tuple[int, str, dict[str, str]]] = {}
     for depth in (18, 34):
-        for shortcut in SHORTCUTS:
-            name = f"plain{depth}" if shortcut == "none" else f"resnet{depth}_{shortcut}"
-            source = f"{table}; section 4.1 for the shortcuts"
-            presets[name] = _imagenet(depth, name, source, shortcut=shortcut)
+        nets[f"plain{depth}"] = (depth, table, {"shortcut": "none"})
+        for shortcut in ("A", "B", "C"):
+            source = f"{table}, shortcuts of section 4.1"
+            nets[f"resnet{depth}_{shortcut}"] = (depth, source, {"shortcut": shortcut})
     for depth in (50, 101, 152):
-        for version, stride_in in (("v1", "1x1"), ("v1_5", "3x3")):
-            name = f"resnet{depth}_{version}"
-            presets[name] = _imagenet(depth, name, table, stride_in=stride_in)
+        nets[f"resnet{depth}_v1"] = (depth, table, {"stride_in": "1x1"})
+        nets[f"resnet{depth}_v1_5"] = (depth, table, {"stride_in": "3x3"})
+    source = "He et al. 2016, section 5; units of each stage as in the authors' released code"
+    nets["resnet200_preact"] = (200, source, {"unit": "preact"})
+
+    presets = {}
+    for name, (depth, source, overrides) in nets.items():
+        block, stages = IMAGENET_STAGES[depth]
+        presets[name] = Preset(
+            ResNet,
+            {
+                "input": (224, 224, 3),
+                "num_classes": 1000,
+                "block": block,
+                "stages": stages,
+                **overrides,
+            },
+            source,
+            deviations=(V1_5_DEVIATION,) if name.endswith("v1_5") else (),
+            published=IMAGENET_PUBLISHED.get(name, {}),
+        )
     return presets
 
 
@@ -393,19 +401,4 @@ def _cifar_presets() -> dict[str, Preset]:
     return presets
 
 
-PRESETS: dict[str, Preset] = {
-    **_imagenet_presets(),
-    "resnet200_preact": Preset(
-        ResNet,
-        {
-            "input": (224, 224, 3),
-            "num_classes": 1000,
-            "block": "bottleneck",
-            "stages": IMAGENET_STAGES[200][1],
-            "unit": "preact",
-        },
-        "He et al. 2016, section 5; units of each stage as in the authors' released code",
-        published={"top-1 error": "20.7%", "top-5 error": "5.3%"},
-    ),
-    **_cifar_presets(),
-}
+PRESETS: dict[str, Preset] = {**_imagenet_presets(), **_cifar_presets()}
