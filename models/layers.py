@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Initializer = Callable[..., jax.Array]
@@ -75,7 +76,8 @@ class BatchNorm(nn.Module):
     Papers normalised over what one GPU held (He et al.: 32 images on ImageNet, 64 on CIFAR). Groups
     in the network make a run's curve independent of the number of devices. Running statistics are
     exponential averages (decay `momentum`, the meaning of Caffe and flax) of the groups' mean
-    statistics; statistics are float32 whatever the compute type. Ioffe and Szegedy 2015.
+    statistics, variances without Bessel's correction (Caffe and PyTorch apply it to the running
+    ones); statistics are float32 whatever the compute type. Ioffe and Szegedy 2015.
     Raises ValueError in training where the batch is not a multiple of the group.
     """
 
@@ -95,9 +97,8 @@ class BatchNorm(nn.Module):
         if not train:
             factor = scale * lax.rsqrt(var_of.value + self.epsilon)
             offset = shift - mean_of.value * factor
-            return (x * factor.reshape((1,) * (x.ndim - 1) + (-1,))).astype(self.dtype) + (
-                offset.reshape((1,) * (x.ndim - 1) + (-1,)).astype(self.dtype)
-            )
+            wide = (1,) * (x.ndim - 1) + (-1,)
+            return (x * factor.reshape(wide) + offset.reshape(wide)).astype(self.dtype)
         group = self.group or x.shape[0]
         if x.shape[0] % group:
             raise ValueError(
@@ -161,6 +162,56 @@ class Conv(nn.Module):
             fields = {"dtype": self.dtype, "param_dtype": self.param_dtype, **self.batch_norm}
             x = BatchNorm(name="bn", **fields)(x, train)
         return x
+
+
+class LocalConv(nn.Module):
+    """A convolution of stride 1 without weight sharing: each position has its kernel and biases.
+
+    x [N, H, W, C] -> [N, H', W', features]. The "local" layer of cuda-convnet.
+    """
+
+    features: int
+    kernel: tuple[int, int]
+    pad: Padding = 0
+    kernel_init: Initializer = INITIALIZERS["he"]
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
+        """Those of the shared convolution of the same shape: a kernel at each position."""
+        height, width, channels = input_shapes[0]
+        (top, bottom), (left, right) = explicit_padding(self.pad)
+        rows = height + top + bottom - self.kernel[0] + 1
+        columns = width + left + right - self.kernel[1] + 1
+        return rows * columns * self.kernel[0] * self.kernel[1] * channels * self.features
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = explicit_padding(self.pad)
+        require_output(self, x, self.kernel, pad)
+        x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
+        rows, columns = (x.shape[1 + i] - self.kernel[i] + 1 for i in (0, 1))
+        shape = (*self.kernel, x.shape[-1], self.features)
+
+        def draw(key: jax.Array) -> jax.Array:
+            # One draw a position, so that the fan-in is that of one kernel.
+            keys = jax.random.split(key, rows * columns)
+            kernels = jax.vmap(lambda k: self.kernel_init(k, shape, self.param_dtype))(keys)
+            return kernels.reshape(rows, columns, -1, self.features)
+
+        kernel = self.param("kernel", draw)
+        bias = self.param("bias", self.bias_init, (rows, columns, self.features), self.param_dtype)
+        patches = jnp.concatenate(
+            [
+                x[:, i : i + rows, j : j + columns]
+                for i in range(self.kernel[0])
+                for j in range(self.kernel[1])
+            ],
+            axis=-1,
+        )
+        x = jnp.einsum("nhwi,hwio->nhwo", patches.astype(self.dtype), kernel.astype(self.dtype))
+        return x + bias.astype(self.dtype).reshape(1, rows, columns, -1)
 
 
 class Dense(nn.Module):
@@ -250,15 +301,20 @@ class AvgPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        size, stride = (self.window,) * 2, (self.stride,) * 2
         pad = pool_padding(x, self.window, self.stride, self.pad, self.ceil_mode)
-        require_output(self, x, size, pad)
-        total = nn.avg_pool(x, size, stride, pad) * (self.window**2)
-        inside = explicit_padding(self.pad)
-        counted = jnp.ones((1, x.shape[1] + sum(inside[0]), x.shape[2] + sum(inside[1]), 1))
-        beyond = tuple((0, sum(p) - sum(i)) for p, i in zip(pad, inside, strict=True))
-        count = nn.avg_pool(counted, size, stride, (beyond[0], beyond[1])) * (self.window**2)
-        return total / count.astype(x.dtype)
+        require_output(self, x, (self.window, self.window), pad)
+        size, stride = (1, self.window, self.window, 1), (1, self.stride, self.stride, 1)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        total = lax.reduce_window(wide, 0.0, lax.add, size, stride, ((0, 0), *pad, (0, 0)))
+        counts = []
+        for side, (low, high), inside, outputs in zip(
+            x.shape[1:3], pad, explicit_padding(self.pad), total.shape[1:3], strict=True
+        ):
+            last = min(low + side + high, low + side + inside[1])
+            starts = np.arange(outputs) * self.stride
+            counts.append(np.minimum(starts + self.window, last) - starts)
+        share = (1.0 / np.outer(*counts)).astype(np.float32)
+        return (total * share.reshape(1, *share.shape, 1)).astype(x.dtype)
 
 
 class GlobalAvgPool(nn.Module):
@@ -273,7 +329,7 @@ class LocalResponseNorm(nn.Module):
     """b_i = a_i / (k + α Σ_{|j−i| ≤ size/2} a_j²)^β across channels. Krizhevsky et al. 2012, 3.3.
 
     `alpha_over_n` divides α by `size`, the convention of cuda-convnet, Caffe and PyTorch; the
-    paper's formula does not.
+    paper's formula does not. Squares, sums and the power are float32 whatever the input's type.
     """
 
     size: int = 5
@@ -282,15 +338,19 @@ class LocalResponseNorm(nn.Module):
     k: float = 2.0
     alpha_over_n: bool = False
 
+    def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
+        """None: by the papers' convention normalisation does not count, however it is computed."""
+        return 0
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         half = self.size // 2
-        squares = jnp.square(x.astype(jnp.float32))
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         window = (1,) * (x.ndim - 1) + (self.size,)
         pad = ((0, 0),) * (x.ndim - 1) + ((half, self.size - 1 - half),)
-        sums = lax.reduce_window(squares, 0.0, lax.add, window, (1,) * x.ndim, pad)
+        sums = lax.reduce_window(jnp.square(wide), 0.0, lax.add, window, (1,) * x.ndim, pad)
         alpha = self.alpha / self.size if self.alpha_over_n else self.alpha
-        return (x * jnp.power(self.k + alpha * sums, -self.beta)).astype(x.dtype)
+        return (wide * jnp.power(self.k + alpha * sums, -self.beta)).astype(x.dtype)
 
 
 class Network(nn.Module):

@@ -1,26 +1,218 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
 recognition", Proc. IEEE 86(11), 1998, and the variants taught under its name.
 
-Layer names are the paper's (C1 ... F6) for the paper's network, the lecture's (conv1 ... fc5) for
-the modern one. Imports only `models`.
+Layer names are the paper's (C1 ... F6, OUTPUT) for the paper's network, Caffe's for Caffe's, the
+lecture's (conv1 ... fc5) for the modern one. Imports only `models`.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from models.layers import INITIALIZERS, AvgPool, Conv, Dense, MaxPool, Network
+from models.layers import (
+    INITIALIZERS,
+    AvgPool,
+    Conv,
+    Dense,
+    Initializer,
+    MaxPool,
+    Network,
+    require_output,
+    uniform_fan_in,
+)
 from models.presets import Preset
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
 POOLS = {"max": MaxPool, "average": AvgPool}
+
+# Table I: the S2 maps that each map of C3 sees.
+C3_TABLE = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+
+# The targets of the ten digits on the 84 units of F6, 7 wide and 12 high, # for +1. The paper shows
+# its own only as a picture (Fig. 3); these are drawn in its style, two empty rows for descenders.
+BITMAPS = """
+..###.. ...##.. .#####. ####### ....##. ####### ..####. ####### .#####. .#####.
+.##.##. ..###.. ##...## .....## ...###. ##..... .##.... .....## ##...## ##..###
+##...## .####.. ##...## ....##. ..####. ##..... ##..... .....## ##...## ##...##
+##...## ...##.. .....## ...##.. .##.##. ######. ##..... ....##. ##...## ##...##
+##...## ...##.. ....##. ..####. ##..##. .....## ######. ...##.. .#####. ##..###
+##...## ...##.. ...##.. .....## ##..##. .....## ###..## ...##.. ##...## .######
+##...## ...##.. ..##... .....## ####### .....## ##...## ..##... ##...## .....##
+##...## ...##.. .##.... .....## ....##. .....## ##...## ..##... ##...## .....##
+.##.##. ...##.. ##..... ##...## ....##. ##...## ###..## ..##... ##...## ....##.
+..###.. .###### ####### .#####. ....##. .#####. .#####. ..##... .#####. .####..
+....... ....... ....... ....... ....... ....... ....... ....... ....... .......
+....... ....... ....... ....... ....... ....... ....... ....... ....... .......
+"""
+
+
+def rbf_centres() -> np.ndarray:
+    """The RBF units' fixed centres: [10, 84] of ±1, the bitmaps read row by row."""
+    rows = [line.split() for line in BITMAPS.split("\n") if line]
+    ink = [[[c == "#" for c in row[digit]] for row in rows] for digit in range(10)]
+    return np.where(np.asarray(ink), 1.0, -1.0).reshape(10, -1).astype(np.float32)
+
+
+def squash(a: jax.Array) -> jax.Array:
+    """The paper's sigmoid, 1.7159 tanh(2a/3): ±1 maps to ±1. LeCun et al. 1998, appendix A."""
+    return 1.7159 * jnp.tanh(a * (2 / 3))
+
+
+class Subsample(nn.Module):
+    """The sum over each 2×2 window times the map's coefficient, plus its bias. Section II.B.
+
+    x [N, H, W, C] -> [N, H/2, W/2, C], odd edges cut off.
+    """
+
+    kernel_init: Initializer
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
+        """One multiplication an output, by its coefficient."""
+        height, width, channels = input_shapes[0]
+        return (height // 2) * (width // 2) * channels
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        require_output(self, x, (2, 2), ((0, 0), (0, 0)))
+        channels = x.shape[-1]
+
+        def draw(key: jax.Array) -> jax.Array:
+            # The four inputs share one weight: draw for a fan-in of 4, keep one.
+            return self.kernel_init(key, (4, channels), self.param_dtype)[0]
+
+        coefficient = self.param("kernel", draw)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2].astype(self.dtype)
+        total = even.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
+        total = total.sum((2, 4))
+        return total * coefficient.astype(self.dtype).reshape(1, 1, 1, -1) + bias.astype(
+            self.dtype
+        ).reshape(1, 1, 1, -1)
+
+
+class PartialConv(nn.Module):
+    """A convolution whose output maps see only the input maps that `table` gives them. Table I.
+
+    x [N, H, W, C] -> [N, H', W', len(table)]. "kernel" holds one kernel a connection, in the
+    table's order; kernels that are not in it do not exist, so nothing has to be masked in training.
+    """
+
+    table: tuple[tuple[int, ...], ...]
+    kernel: tuple[int, int]
+    kernel_init: Initializer
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
+        """The weights of the table's kernels, once an output position."""
+        height, width, _ = input_shapes[0]
+        positions = (height - self.kernel[0] + 1) * (width - self.kernel[1] + 1)
+        return positions * self.kernel[0] * self.kernel[1] * sum(map(len, self.table))
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        require_output(self, x, self.kernel, ((0, 0), (0, 0)))
+
+        def draw(key: jax.Array) -> jax.Array:
+            # Map by map: the initialisation is by fan-in, and that differs between the maps.
+            keys = jax.random.split(key, len(self.table))
+            maps = [
+                self.kernel_init(k, (*self.kernel, len(seen), 1), self.param_dtype)[..., 0]
+                for k, seen in zip(keys, self.table, strict=True)
+            ]
+            return jnp.concatenate(maps, axis=-1)
+
+        kernel = self.param("kernel", draw).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (len(self.table),), self.param_dtype)
+        sources = np.asarray([source for seen in self.table for source in seen])
+        targets = np.repeat(np.arange(len(self.table)), [len(seen) for seen in self.table])
+        full = jnp.zeros((*self.kernel, x.shape[-1], len(self.table)), self.dtype)
+        full = full.at[:, :, sources, targets].set(kernel)
+        x = jax.lax.conv_general_dilated(
+            x.astype(self.dtype), full, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+class EuclideanRBF(nn.Module):
+    """Minus the squared distance to each class's fixed centre, float32: [..., 84] -> [..., 10].
+
+    The paper's output is the distance itself, the smallest wins; with the sign turned the largest
+    does, as in every other network here.
+    """
+
+    def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
+        """One square for each of the 84 components of the ten centres, at each position."""
+        *positions, units = input_shapes[0]
+        return int(np.prod(positions, dtype=int)) * units * 10
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        centres = rbf_centres()
+        wide = x.astype(jnp.float32)[..., None, :]
+        return -jnp.square(wide - centres.reshape((1,) * (x.ndim - 1) + centres.shape)).sum(-1)
+
+
+class LeNet5(Network):
+    """LeNet-5 as printed: trainable subsampling, partial C3, radial-basis output.
+
+    c3: "partial" (Table I) or "full". dense_form: C5, F6 and OUTPUT act at every position of a
+    larger image (section II.B, "C5 ... would be larger than 1×1"): logits [N, h, w, 10].
+    Logits are minus the distances of the RBF units. Raises ValueError for other than ten classes,
+    for which there are no bitmaps, and for a `width` other than 1 with the partial table.
+    """
+
+    c3: str = "partial"
+    dense_form: bool = False
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] -> minus the RBF distances."""
+        if self.c3 not in ("partial", "full"):
+            raise ValueError(f"c3: {self.c3!r} is none of partial, full")
+        if self.num_classes != 10:
+            raise ValueError(
+                f"num_classes: the RBF output has bitmaps for 10 classes, not {self.num_classes}"
+            )
+        if self.c3 == "partial" and self.width != 1:
+            raise ValueError(
+                "width: Table I connects 6 to 16 maps; another width needs c3='full', "
+                f"not {self.width}"
+            )
+        init: dict[str, Any] = {"kernel_init": self.kernel_init(INITIALIZERS["lecun_fan_in"])}
+        conv = partial(Conv, kernel=(5, 5), **init, **self.types)
+
+        x = squash(conv(features=self.channels(6), name="C1")(images))
+        x = squash(Subsample(**init, **self.types, name="S2")(x))
+        if self.c3 == "partial":
+            third = PartialConv(table=C3_TABLE, kernel=(5, 5), **init, **self.types, name="C3")
+            x = squash(third(x))
+        else:
+            x = squash(conv(features=self.channels(16), name="C3")(x))
+        x = squash(Subsample(**init, **self.types, name="S4")(x))
+        x = squash(conv(features=self.channels(120), name="C5")(x))
+        window = (1, 1) if self.dense_form else None
+        # As wide as a bitmap, whatever the width of the layers below.
+        x = squash(Dense(features=84, window=window, **init, **self.types, name="F6")(x))
+        return EuclideanRBF(name="OUTPUT")(x), {}
 
 
 class LeNetModern(Network):
     """The LeNet-5 of lectures: two convolutions, two poolings, three dense layers, softmax.
 
     conv_features and dense_features are the widths; conv_pad pads conv1 (2 for 28×28 images).
+    activation: "relu" or "tanh"; pool: "max" or "average".
     """
 
     conv_features: tuple[int, int] = (6, 16)
@@ -32,6 +224,10 @@ class LeNetModern(Network):
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        if self.pool not in POOLS:
+            raise ValueError(f"pool: {self.pool!r} is none of {', '.join(POOLS)}")
         kernel_init = self.kernel_init(INITIALIZERS["he"])
         conv = partial(Conv, kernel=(5, 5), kernel_init=kernel_init, **self.types)
         dense = partial(Dense, kernel_init=kernel_init, **self.types)
@@ -49,10 +245,82 @@ class LeNetModern(Network):
         return dense(features=self.num_classes, name=f"fc{last}")(x), {}
 
 
+class LeNetCaffe(Network):
+    """The "LeNet" of Caffe's MNIST example: no nonlinearity but one ReLU, after ip1."""
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] -> logits [N, classes]."""
+        kernel_init = self.kernel_init(uniform_fan_in(3**0.5, 0.5))  # Caffe's "xavier"
+        conv = partial(Conv, kernel=(5, 5), kernel_init=kernel_init, **self.types)
+        dense = partial(Dense, kernel_init=kernel_init, **self.types)
+        x = conv(features=self.channels(20), name="conv1")(images)
+        x = MaxPool(2, 2, ceil_mode=True, name="pool1")(x)
+        x = conv(features=self.channels(50), name="conv2")(x)
+        x = MaxPool(2, 2, ceil_mode=True, name="pool2")(x)
+        x = nn.relu(dense(features=self.channels(500), name="ip1")(x))
+        return dense(features=self.num_classes, name="ip2")(x), {}
+
+
+_READINGS = (
+    "The RBF centres are bitmaps drawn in the style of Fig. 3, whose own pixels are not printed.",
+    "Logits are minus the printed outputs, so that the largest wins.",
+    "Biases start at zero; the paper prints the range of the weights alone.",
+)
+
 PRESETS = {
+    "lenet5_1998": Preset(
+        LeNet5,
+        {"input": (32, 32, 1), "num_classes": 10},
+        "LeCun et al. 1998, section II.B, Fig. 2 and Table I",
+        deviations=_READINGS,
+        published={
+            "params": "60,000",
+            "connections": "340,908",
+            "C1 params": "156",
+            "S2 params": "12",
+            "C3 params": "1,516",
+            "S4 params": "32",
+            "C5 params": "48,120",
+            "F6 params": "10,164",
+            "test error": "0.95%",
+        },
+        # ±2.4/fan-in saturates under the printed diagonal Levenberg-Marquardt rates.
+        recommended_initializer="lecun_sqrt_fan_in",
+    ),
+    "lenet5_1998_full_c3": Preset(
+        LeNet5,
+        {"input": (32, 32, 1), "num_classes": 10, "c3": "full"},
+        "LeCun et al. 1998, Fig. 2, without Table I",
+        deviations=("C3 sees all six maps of S2 instead of the subsets of Table I.", *_READINGS),
+        recommended_initializer="lecun_sqrt_fan_in",
+    ),
     "lenet5_modern": Preset(
         LeNetModern,
         {"input": (32, 32, 1), "num_classes": 10},
         "LeCun et al. 1998, Fig. 2, as taught today: full C3, ReLU, max pooling, softmax",
+        deviations=(
+            "Pooling takes the maximum and has no weights; the paper's sums, scales and squashes.",
+            "ReLU instead of the scaled tanh.",
+            "C3 sees all six maps; the output is dense with softmax instead of RBF units.",
+            "Weights start as in He et al. 2015.",
+        ),
+    ),
+    "lecture_lenet_rgb": Preset(
+        LeNetModern,
+        {"input": (32, 32, 3), "num_classes": 10, "conv_features": (8, 16)},
+        "the lecture's worked example: a small LeNet-like network on 32×32 RGB images",
+        published={
+            "CONV1 params": "208",
+            "CONV2 params": "416",
+            "FC3 params": "48,001",
+            "FC4 params": "10,081",
+            "softmax params": "841",
+        },
+    ),
+    "lenet_caffe": Preset(
+        LeNetCaffe,
+        {"input": (28, 28, 1), "num_classes": 10},
+        "Caffe, examples/mnist/lenet: not LeNet-5",
     ),
 }
