@@ -6,27 +6,35 @@ This package reads files: batches, randomness and devices are `input_pipeline.py
 """
 
 import os
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from data import digits, synthetic
-from data.catalog import DATASETS, PARAMETRISED, Dataset, dataset
+from data import folder, synthetic
+from data.catalog import DATASETS, Dataset
 from data.damage import Damaged
 from data.prepared import PreparedSource, Source, data_directory
 from errors import UserError
 
-__all__ = [
-    "DATASETS",
-    "PARAMETRISED",
-    "Damaged",
-    "Dataset",
-    "Source",
-    "dataset",
-    "load_arrays",
-    "open_split",
-]
+__all__ = ["DATASETS", "Damaged", "Dataset", "Source", "dataset", "load_arrays", "open_split"]
+
+PARAMETRISED = ("folder:PATH", "synthetic:HxWxC:CLASSES[:TRAIN[:TEST]]")
+SELF_PREPARING = ("digits", "synthetic")
+
+
+def dataset(name: str) -> Dataset:
+    """Returns the data set of that name, parametrised names included.
+
+    Raises UserError, with the valid names, where there is none; a folder is looked through.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    kind, colon, parameters = name.partition(":")
+    if kind == "synthetic" and colon:
+        return synthetic.describe(name, parameters)
+    if kind == "folder" and colon:
+        return folder.describe(name, parameters)
+    valid = ", ".join((*DATASETS, *PARAMETRISED))
+    raise UserError(f"there is no data set {name!r}; valid names: {valid}")
 
 
 def open_split(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Source:
@@ -39,7 +47,15 @@ def open_split(name: str, split: str, data_dir: str | os.PathLike[str] | None = 
     entry = dataset(name)
     if split not in entry.splits:
         raise UserError(f"data set {name} has no split {split!r}; valid: {', '.join(entry.splits)}")
-    return _open(entry, split, data_directory(data_dir))
+    kind, _, parameters = name.partition(":")
+    if kind == "folder":
+        return folder.FolderSource(parameters, split)
+    if kind in SELF_PREPARING:
+        # Imported here: it imports TFDS and every family of sets.
+        from data import prepare
+
+        prepare.prepare(name, data_dir)
+    return PreparedSource(entry, split, data_directory(data_dir))
 
 
 def load_arrays(
@@ -52,8 +68,8 @@ def load_arrays(
     entry = dataset(name)
     if entry.shape is None:
         raise UserError(
-            f"data set {name} holds images of many sizes: it cannot be loaded as one array; "
-            'use the streaming engine (config.data.engine="streaming")'
+            f"data set {name} holds images of many sizes and cannot be loaded as one array; "
+            'use config.data.engine="streaming"'
         )
     source = open_split(name, split, data_dir)
     images = np.empty((len(source), *entry.shape), np.uint8)
@@ -62,15 +78,3 @@ def load_arrays(
         example = source[index]
         images[index], labels[index] = example["image"], example["label"]
     return images, labels
-
-
-def _open(entry: Dataset, split: str, data_path: Path) -> Source:
-    # Imported here: TFDS takes 0.4 s, and configs that only read the table do without.
-    from data import builder
-
-    home = data_path / builder.folder_name(entry) / builder.VERSION
-    if not home.is_dir():
-        make = digits.examples if entry.name == "digits" else synthetic.examples
-        shards = {name: [partial(make, entry, name)] for name in entry.splits}
-        builder.write(entry, shards, "png", data_path)
-    return PreparedSource(home, split, entry)

@@ -13,31 +13,25 @@ import contextlib
 import errno
 import fcntl
 import io
-import itertools
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
+from tqdm import tqdm
 
 from data.catalog import Dataset
+from data.prepared import VERSION, folder_name
+from data.shards import Examples, Shards
 from errors import UserError
-
-VERSION = "1.0.0"
-
-Examples = Iterator[tuple[bytes, int]]
-"""(encoded image, label) in source order."""
-
-Shards = Sequence[Callable[[], Examples]]
-"""The shards of one split, called one after the other, each when the one before is written."""
 
 
 class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
-    """Stores encoded images and labels as they come."""
+    """Stores encoded images and labels as they come, and counts them."""
 
     VERSION = tfds.core.Version(VERSION)
 
@@ -46,6 +40,8 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
     ) -> None:
         self.name = folder_name(dataset)
         self._dataset, self._splits, self._encoding = dataset, splits, encoding
+        self._counts: Counter[str] = Counter()
+        self._bars: dict[str, tqdm] = {}
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -66,20 +62,36 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> Mapping[str, Sequence[Callable[[], Iterator[tuple[int, dict]]]]]:
-        def keyed(shard: Callable[[], Examples]) -> Iterator[tuple[int, dict]]:
-            for key, (encoded, label) in enumerate(shard()):
-                # TFDS stores a file object's bytes as they are; an array would need TensorFlow.
-                yield key, {"image": io.BytesIO(encoded), "label": label}
-
         return {
-            split: [partial(keyed, shard) for shard in shards]
+            split: [
+                partial(self._keyed, split, shard, last=number == len(shards))
+                for number, shard in enumerate(shards, 1)
+            ]
             for split, shards in self._splits.items()
         }
 
-
-def folder_name(dataset: Dataset) -> str:
-    """Returns the folder, under a data directory, of a set that we prepared."""
-    return "convnet_" + re.sub(r"[^a-z0-9]+", "_", dataset.name)
+    def _keyed(
+        self, split: str, shard: Callable[[], Examples], last: bool
+    ) -> Iterator[tuple[int, dict]]:
+        expected = self._dataset.splits[split]
+        if split not in self._bars:
+            # disable=None: no bar where the output is not a terminal; delay: none for small sets.
+            self._bars[split] = tqdm(
+                total=expected, desc=split, unit=" images", disable=None, delay=1
+            )
+        for key, (encoded, label) in enumerate(shard()):
+            # TFDS stores a file object's bytes as they are; an array would need TensorFlow.
+            yield key, {"image": io.BytesIO(encoded), "label": label}
+            self._counts[split] += 1
+            self._bars[split].update()
+        if last:
+            self._bars[split].close()
+            # Here, before TFDS renames the folder. A tar cut between two members ends silently.
+            if self._counts[split] != expected:
+                raise UserError(
+                    f"{self._dataset.name}: its files hold {self._counts[split]} {split} images, "
+                    f"not {expected}: they are not complete, or not the published ones"
+                )
 
 
 def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_dir: Path) -> None:
@@ -102,13 +114,6 @@ def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_di
         raise UserError(f"{home}: cannot prepare {dataset.name} here: {error.strerror}") from error
 
 
-def in_shards(examples: Iterable[tuple[bytes, int]], count: int, per_shard: int) -> Shards:
-    """Cuts a stream of `count` examples into consecutive shards of `per_shard` at most."""
-    stream = iter(examples)
-    sizes = [min(per_shard, count - start) for start in range(0, count, per_shard)]
-    return [partial(itertools.islice, stream, size) for size in sizes]
-
-
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # The lock dies with the process, kill -9 included.
@@ -122,7 +127,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences TFDS's log and bars: the caller has a bar of its own, or needs none."""
+    """Silences what TFDS logs, prints and draws; our own bar goes to stderr."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

@@ -5,10 +5,7 @@ the papers' numbers stand: for ImageNet and Imagenette that is the published val
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
-
-from errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +16,8 @@ class Dataset:
     classes: number of labels, 0 .. classes - 1; class_names: their names in that order, or None.
     splits: images in "train" and "test".
     engine: "resident" (the split fits the device as uint8) or "streaming" (decoded as it goes).
+    sorted_by_class: the archives hold class after class. Such a set is read through one fixed
+    permutation, so that images cut from the end of training are not the last classes.
     """
 
     name: str
@@ -27,6 +26,7 @@ class Dataset:
     class_names: tuple[str, ...] | None
     splits: Mapping[str, int]
     engine: str
+    sorted_by_class: bool = False
 
 
 DIGITS = tuple("0123456789")
@@ -38,38 +38,48 @@ CIFAR10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
+CIFAR100 = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",
+    "bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle",
+    "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch",
+    "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest", "fox",
+    "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion",
+    "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom",
+    "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road",
+    "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake",
+    "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank",
+    "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle",
+    "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+)  # fmt: skip
+# In the order of their WordNet ids, which name the folders of the archive: n01440764 ... n03888257.
+IMAGENETTE = (
+    "tench", "English springer", "cassette player", "chain saw", "church",
+    "French horn", "garbage truck", "gas pump", "golf ball", "parachute",
+)  # fmt: skip
+
+IMAGENET_SPLITS = {"train": 1_281_167, "test": 50_000}
+
 DATASETS: dict[str, Dataset] = {
     entry.name: entry
     for entry in (
         Dataset("digits", (8, 8, 1), 10, DIGITS, {"train": 1437, "test": 360}, "resident"),
+        Dataset("mnist", (28, 28, 1), 10, DIGITS, {"train": 60_000, "test": 10_000}, "resident"),
+        Dataset(
+            "fashion_mnist", (28, 28, 1), 10, CLOTHES, {"train": 60_000, "test": 10_000}, "resident"
+        ),
+        Dataset("cifar10", (32, 32, 3), 10, CIFAR10, {"train": 50_000, "test": 10_000}, "resident"),
+        Dataset(
+            "cifar100", (32, 32, 3), 100, CIFAR100, {"train": 50_000, "test": 10_000}, "resident"
+        ),
+        Dataset(
+            "imagenette", None, 10, IMAGENETTE, {"train": 9_469, "test": 3_925}, "streaming", True
+        ),
+        # Labels are the 1,000 WordNet ids of the competition, sorted (as Keras, torchvision and
+        # TFDS have them), not the ILSVRC2012_ID of the development kit.
+        Dataset(
+            "imagenet2012", None, 1000, None, IMAGENET_SPLITS, "streaming", sorted_by_class=True
+        ),
         Dataset("synthetic", (8, 8, 1), 10, None, {"train": 512, "test": 128}, "resident"),
     )
 }
-
-PARAMETRISED = ("folder:PATH", "synthetic:HxWxC:CLASSES[:TRAIN[:TEST]]")
-
-
-def dataset(name: str) -> Dataset:
-    """Returns the data set of that name, parametrised names included; else UserError."""
-    if name in DATASETS:
-        return DATASETS[name]
-    kind, _, rest = name.partition(":")
-    if kind == "synthetic":
-        return _synthetic(name, rest)
-    valid = ", ".join((*DATASETS, *PARAMETRISED))
-    raise UserError(f"there is no data set {name!r}; valid names: {valid}")
-
-
-def _synthetic(name: str, rest: str) -> Dataset:
-    number = r"([1-9]\d*)"
-    pattern = rf"{number}x{number}x([13]):{number}(?::{number})?(?::{number})?"
-    match = re.fullmatch(pattern, rest)
-    if match is None:
-        raise UserError(
-            f"data set {name!r}: expected synthetic:HxWxC:CLASSES[:TRAIN[:TEST]], whole numbers "
-            "of at least 1 and C of 1 or 3, for example synthetic:32x32x3:10:512:128"
-        )
-    default = DATASETS["synthetic"].splits
-    height, width, channels, classes = (int(match[i]) for i in range(1, 5))
-    splits = {"train": int(match[5] or default["train"]), "test": int(match[6] or default["test"])}
-    return Dataset(name, (height, width, channels), classes, None, splits, "resident")

@@ -7,23 +7,29 @@ fixes ours: the 360 test images are the first 360 entries of
 the authority: it would stand even if NumPy changed its generator.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data.catalog import Dataset
 from data.images import encode_png
+from data.shards import Examples, Shards
 
 TEST_INDICES = Path(__file__).with_name("digits_test_indices.txt")
 
 
-def examples(dataset: Dataset, split: str) -> Iterator[tuple[bytes, int]]:
+def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
+    """Returns the examples of both splits, one shard each; there are no archives (`paths`)."""
+    return {split: [partial(examples, split)] for split in dataset.splits}
+
+
+def examples(split: str) -> Examples:
     """Yields (PNG bytes, label) of "train" (1,437) or "test" (360) in scikit-learn's order.
 
     Levels 0 .. 16 become 0 .. 255 by round(level * 255 / 16), which can be undone exactly.
     """
-    assert split in dataset.splits
     # Imported here: scikit-learn is slow to import and needed once, when the set is prepared.
     from sklearn.datasets import load_digits
 

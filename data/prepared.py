@@ -5,14 +5,32 @@ record be named by file and place. TensorFlow is never imported.
 """
 
 import bisect
+import json
 import os
+import re
+import shlex
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from data import images
 from data.catalog import Dataset
 from data.damage import Damaged
+from errors import UserError
+
+VERSION = "1.0.0"
+
+# Where TFDS's own builders put the same images, and what they call our "test".
+TFDS_FOLDERS = {
+    "mnist": ("mnist", "test"),
+    "fashion_mnist": ("fashion_mnist", "test"),
+    "cifar10": ("cifar10", "test"),
+    "cifar100": ("cifar100", "test"),
+    "imagenette": ("imagenette/full-size-v2", "validation"),
+    "imagenet2012": ("imagenet2012", "validation"),
+}
 
 
 class Source(Protocol):
@@ -27,55 +45,68 @@ class Source(Protocol):
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the image file's bytes and the label; raises Damaged."""
 
-    def place(self, index: int) -> tuple[str, int | str | None]:
-        """Returns the file and the record where an image lies, for messages."""
+    def place(self, index: int) -> tuple[str, int | None]:
+        """Returns the file and the record in it where an image lies, for messages."""
 
 
 class PreparedSource:
-    """A split of a prepared set, in the order of its records."""
+    """A split of a prepared set.
 
-    def __init__(self, directory: Path, stored_split: str, dataset: Dataset) -> None:
-        self._directory, self._stored_split, self._dataset = directory, stored_split, dataset
+    In the order of its records, which is the archives' own where we wrote them. What we wrote of a
+    set that is sorted by class is read through one fixed permutation.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
+        self._dataset, self._split, self._data_dir = dataset, split, data_dir
         self._open()
 
     def _open(self) -> None:
         # Imported here: TFDS takes 0.4 s, and the table of sets is read without it.
         import tensorflow_datasets as tfds
 
+        dataset = self._dataset
+        self._directory, stored_split = locate(dataset, self._split, self._data_dir)
         try:
             builder = tfds.builder_from_directory(self._directory)
-            info = builder.info.splits[self._stored_split]
+            pieces = builder.info.splits[stored_split].file_instructions
             self._records = builder.as_data_source(
-                self._stored_split, decoders={"image": tfds.decode.SkipDecoding()}
+                stored_split, decoders={"image": tfds.decode.SkipDecoding()}
             )
         except Exception as error:
             raise Damaged(self._directory, None, f"cannot be opened ({error})") from error
-        self._files = [Path(file.filename).name for file in info.file_instructions]
-        self._ends = list(accumulate(file.take for file in info.file_instructions))
+        self._files = [str(self._directory / Path(piece.filename).name) for piece in pieces]
+        self._ends = list(accumulate(piece.take for piece in pieces))
+        count, expected = len(self._records), dataset.splits[self._split]
+        if count != expected:
+            raise Damaged(self._directory, None, f"{count} {self._split} images, not {expected}")
+        self._order: np.ndarray | range = range(count)
+        if dataset.sorted_by_class and self._directory.parent.name == folder_name(dataset):
+            # RandomState's streams are frozen by NumPy's policy.
+            self._order = np.random.RandomState(0).permutation(count)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("_directory", "_stored_split", "_dataset")}
+        return {name: self.__dict__[name] for name in ("_dataset", "_split", "_data_dir")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._order)
 
     def place(self, index: int) -> tuple[str, int]:
-        """Returns the shard and the record within it where an image lies."""
-        shard = bisect.bisect_right(self._ends, index)
-        start = self._ends[shard - 1] if shard else 0
-        return str(self._directory / self._files[shard]), index - start
+        """Returns the shard and the record in it where an image lies."""
+        record = int(self._order[index])
+        shard = bisect.bisect_right(self._ends, record)
+        return self._files[shard], record - (self._ends[shard - 1] if shard else 0)
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the image file's bytes and the label; raises Damaged."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         try:
-            record = self._records[index]
-            encoded, label = record["image"], int(record["label"])
+            example = self._records[int(self._order[index])]
+            encoded, label = example["image"], int(example["label"])
         except Exception as error:
             raise Damaged(*self.place(index), f"cannot be read ({error})") from error
         if not 0 <= label < self._dataset.classes:
@@ -91,7 +122,7 @@ class PreparedSource:
         except ValueError as error:
             raise Damaged(*self.place(index), str(error)) from error
         if shape and pixels.shape != shape:
-            raise Damaged(*self.place(index), f"image of shape {pixels.shape}, not {shape}")
+            raise Damaged(*self.place(index), f"an image of {pixels.shape}, not {shape}")
         return {"image": pixels, "label": label}
 
 
@@ -99,3 +130,38 @@ def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the argument, else TFDS_DATA_DIR, else TFDS's own default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(chosen).expanduser()
+
+
+def folder_name(dataset: Dataset) -> str:
+    """Returns the folder, under a data directory, of a set that we prepared."""
+    return "convnet_" + re.sub(r"[^a-z0-9]+", "_", dataset.name)
+
+
+def locate(dataset: Dataset, split: str, data_dir: Path) -> tuple[Path, str]:
+    """Returns the folder of a prepared set and the name that the split has in it.
+
+    Raises UserError with the command to run where there is none.
+    """
+    ours = data_dir / folder_name(dataset) / VERSION
+    if ours.is_dir():
+        return ours, split
+    folder, test = TFDS_FOLDERS.get(dataset.name, (dataset.name, "test"))
+    formats = {}
+    for version in sorted((data_dir / folder).glob("*.*.*"), key=_version, reverse=True):
+        try:
+            formats[version] = json.loads((version / "dataset_info.json").read_text())["fileFormat"]
+        except (OSError, ValueError, KeyError):
+            continue  # Not a folder that TFDS finished.
+        if formats[version] == "array_record":
+            return version, test if split == "test" else split
+    archives = " --archives=DIR" if dataset.name == "imagenet2012" else ""
+    command = f"python -m data.prepare {dataset.name}{archives}"
+    elsewise = "; ".join(f"{path} is {form}, not array_record" for path, form in formats.items())
+    raise UserError(
+        f"data set {dataset.name} is not prepared in {data_dir}{elsewise and f' ({elsewise})'}; "
+        f"run: {command} --data_dir={shlex.quote(str(data_dir))}"
+    )
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))

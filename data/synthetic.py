@@ -4,15 +4,41 @@ Each class is a fixed low-frequency pattern, each image that pattern plus noise:
 learns it in a few steps, so that "the loss falls" can be tested where no real data is at hand.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from data.catalog import Dataset
+from data.catalog import DATASETS, Dataset
 from data.images import encode_png
+from data.shards import Examples, Shards
+from errors import UserError
 
 
-def examples(dataset: Dataset, split: str) -> Iterator[tuple[bytes, int]]:
+def describe(name: str, parameters: str) -> Dataset:
+    """Returns the set that HxWxC:CLASSES[:TRAIN[:TEST]] asks for; UserError where it is no such."""
+    number = r"([1-9]\d*)"
+    pattern = rf"{number}x{number}x([13]):{number}(?::{number})?(?::{number})?"
+    match = re.fullmatch(pattern, parameters)
+    if match is None:
+        raise UserError(
+            f"data set {name!r}: expected synthetic:HxWxC:CLASSES[:TRAIN[:TEST]], whole numbers "
+            "of at least 1 and C of 1 or 3, for example synthetic:32x32x3:10:512:128"
+        )
+    default = DATASETS["synthetic"].splits
+    height, width, channels, classes = (int(match[i]) for i in range(1, 5))
+    splits = {"train": int(match[5] or default["train"]), "test": int(match[6] or default["test"])}
+    return Dataset(name, (height, width, channels), classes, None, splits, "resident")
+
+
+def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
+    """Returns the examples of both splits, one shard each; there are no archives (`paths`)."""
+    return {split: [partial(examples, dataset, split)] for split in dataset.splits}
+
+
+def examples(dataset: Dataset, split: str) -> Examples:
     """Yields (PNG bytes, label) for every image of a split, labels going round the classes."""
     assert dataset.shape is not None
     height, width, channels = dataset.shape

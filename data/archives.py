@@ -1,0 +1,204 @@
+"""Official archives: found in a folder or downloaded, and always checked against a pinned sum.
+
+Sums of MNIST, Fashion-MNIST, CIFAR, Imagenette and ImageNet's two tars are the sha256 that TFDS
+4.9 pins; ImageNet's development kit has the md5 that image-net.org prints. A download that is cut
+off goes on where it stopped, also in a later call.
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import lzma
+import os
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.damage import Damaged
+from errors import UserError
+
+CHUNK = 1 << 20
+ATTEMPTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """One file as its authors publish it.
+
+    file: its name; checksum: "sha256:..." or "md5:...".
+    url: where it is; None where only registered users may have it.
+    gzip_mtime: the time in the published file's gzip header. With it, a copy whose deflate body
+    is the original but whose header was rewritten (Debian's is: name and time stripped) is checked
+    with the published header put back.
+    """
+
+    file: str
+    checksum: str
+    url: str | None
+    gzip_mtime: int | None = None
+
+
+def find(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
+    """Returns the path of every archive in `folder`, by file name, each checked against its sum.
+
+    Raises UserError that lists all missing ones, Damaged for one that is not what was published.
+    """
+    missing = [archive.file for archive in archives if not (folder / archive.file).is_file()]
+    if missing:
+        raise UserError(f"{folder}: missing {', '.join(missing)}")
+    for archive in archives:
+        _verify(archive, folder / archive.file)
+    return {archive.file: folder / archive.file for archive in archives}
+
+
+def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
+    """Brings every archive into `folder` (what is there and whole is kept); returns the paths.
+
+    Raises UserError, with the address and what to do instead, where that is not possible.
+    """
+    # Imported here: pooch and requests are needed to download and for nothing else.
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot hold downloads: {error.strerror}") from error
+    paths = {}
+    for archive in archives:
+        assert archive.url is not None
+        instead = f"fetch it by other means into a folder DIR and add --archives=DIR ({folder})"
+        try:
+            paths[archive.file] = Path(
+                pooch.retrieve(
+                    archive.url,
+                    known_hash=archive.checksum,
+                    fname=archive.file,
+                    path=folder,
+                    downloader=_continue_download,
+                )
+            )
+        except requests.RequestException as error:
+            reason = _root_cause(error)
+            raise UserError(f"{archive.url}: cannot be downloaded ({reason}); {instead}") from error
+        except ValueError as error:  # How pooch says that the sum is another.
+            what = f"what was downloaded is not the file with {archive.checksum}; {instead}"
+            raise UserError(f"{archive.url}: {what}") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot hold {archive.file}: {error.strerror}") from error
+    return paths
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what gzip and tar raise on damaged files into Damaged, which names the file."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError) as error:
+        raise Damaged(path, None, f"truncated or damaged archive ({error})") from error
+
+
+def member(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
+    """Returns the bytes of a tar's member; Damaged where they are fewer than its header says."""
+    stream = tar.extractfile(info)
+    if stream is None:
+        raise Damaged(path, info.name, "not a regular file")
+    body = stream.read()
+    if len(body) != info.size:
+        raise Damaged(path, info.name, f"{len(body)} bytes, its header says {info.size}")
+    return body
+
+
+def _verify(archive: Archive, path: Path) -> None:
+    found = _digest(archive, path, header=None)
+    if found != archive.checksum and archive.gzip_mtime is not None:
+        found = _digest(archive, path, header=archive.gzip_mtime)
+    if found != archive.checksum:
+        what = f"damaged, or not the published file: {found}, expected {archive.checksum}"
+        raise Damaged(path, None, what)
+
+
+def _digest(archive: Archive, path: Path, header: int | None) -> str:
+    algorithm = archive.checksum.partition(":")[0]
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file, _bar(path.stat().st_size, f"checking {path.name}") as bar:
+        if header is not None:
+            digest.update(_published_header(file.read(10), archive.file, header))
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def _published_header(bare: bytes, file: str, mtime: int) -> bytes:
+    """Returns the header that `gzip FILE` writes, given the ten bytes that `gzip -n` leaves."""
+    if bare[:4] != b"\x1f\x8b\x08\x00":  # RFC 1952: magic, deflate, no flags and so no name.
+        return bare
+    extra_flags, unix = bare[8], 3
+    return (
+        bare[:3]
+        + struct.pack("<BIBB", 0x08, mtime, extra_flags, unix)
+        + file.removesuffix(".gz").encode()
+        + b"\0"
+    )
+
+
+def _continue_download(url: str, output_file: str, pooch_caller: object) -> None:
+    """Downloads for pooch, keeping what has come in `FILE.part`, from where the next call goes on.
+
+    Pooch hands over a temporary name in the target folder, checks the sum, and renames.
+    """
+    import requests
+
+    part = Path(output_file).with_name(url.rpartition("/")[2] + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        have = part.stat().st_size if part.exists() else 0
+        try:
+            with requests.get(
+                url, stream=True, timeout=30, headers={"Range": f"bytes={have}-"} if have else {}
+            ) as response:
+                if response.status_code == requests.codes.requested_range_not_satisfiable:
+                    break  # All of it had come before; the sum will tell.
+                response.raise_for_status()
+                if response.status_code != requests.codes.partial_content:
+                    have = 0  # This server only sends from the start.
+                total = have + int(response.headers.get("Content-Length", 0))
+                with part.open("ab" if have else "wb") as file, _bar(total, part.stem, have) as bar:
+                    for chunk in response.iter_content(CHUNK):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+                    got = file.tell()
+            if got >= total:
+                break
+            raise requests.ConnectionError(f"{got} of {total} bytes, then the connection ended")
+        except requests.HTTPError:
+            raise
+        except requests.RequestException:
+            if attempt == ATTEMPTS or not part.exists():
+                raise
+    os.replace(part, output_file)
+
+
+def _root_cause(error: BaseException) -> str:
+    """Returns the innermost reason in one line: requests wraps urllib3, which wraps the socket."""
+    reason: object = error
+    while isinstance(reason, BaseException):
+        inner = getattr(reason, "reason", None) or next(iter(reason.args), None)
+        if not isinstance(inner, BaseException):
+            break
+        reason = inner
+    return " ".join(str(reason).split())
+
+
+def _bar(total: int, label: str, initial: int = 0) -> tqdm:
+    # disable=None: no bar where the output is not a terminal.
+    return tqdm(
+        total=total, initial=initial, desc=label, unit="B", unit_scale=True, leave=False,
+        disable=None,
+    )  # fmt: skip

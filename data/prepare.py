@@ -1,0 +1,124 @@
+"""`python -m data.prepare NAME [--archives DIR] [--data_dir DIR]`: official archives to records.
+
+Without `--archives` the archives are downloaded into DATA_DIR/downloads/NAME; what a call that was
+cut off has brought there is kept and continued. With it, nothing is downloaded. Either way their
+checksums are compared first. The records appear whole, by a rename, or not at all.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from data import DATASETS, archives, cifar, dataset, digits, folder, idx, imagenet, synthetic
+from data.archives import Archive
+from data.builder import write
+from data.catalog import Dataset
+from data.prepared import VERSION, data_directory, folder_name
+from data.shards import Shards
+from errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one set is made: from which archives, by which reader, in which encoding.
+
+    installed: where a system's package puts the archives; taken from there when it is installed.
+    """
+
+    archives: Sequence[Archive]
+    splits: Callable[[Dataset, Mapping[str, Path]], Mapping[str, Shards]]
+    encoding: str = "png"
+    installed: Path | None = None
+
+
+RECIPES = {
+    "digits": Recipe((), digits.splits),
+    "synthetic": Recipe((), synthetic.splits),
+    "mnist": Recipe(idx.MNIST, idx.splits),
+    "fashion_mnist": Recipe(
+        idx.FASHION_MNIST,
+        idx.splits,
+        # Debian's and Ubuntu's dataset-fashion-mnist.
+        installed=Path("/usr/share/datasets/fashion-mnist"),
+    ),
+    "cifar10": Recipe((cifar.CIFAR10,), cifar.splits),
+    "cifar100": Recipe((cifar.CIFAR100,), cifar.splits),
+    "imagenette": Recipe((imagenet.IMAGENETTE,), imagenet.imagenette_splits, "jpeg"),
+    "imagenet2012": Recipe(
+        (imagenet.TRAIN, imagenet.VALIDATION, imagenet.KIT), imagenet.splits, "jpeg"
+    ),
+}
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    archives_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Prepares a data set, unless it is; returns the folder of its records.
+
+    `archives_dir` holds the official archives; None downloads them. Raises UserError in one line.
+    """
+    entry, home = dataset(name), data_directory(data_dir)
+    target = home / folder_name(entry) / VERSION
+    if not target.is_dir():
+        recipe = RECIPES[name.partition(":")[0]]
+        paths = _obtain(name, recipe, home, archives_dir)
+        write(entry, recipe.splits(entry, paths), recipe.encoding, home)
+    return target
+
+
+def _obtain(
+    name: str, recipe: Recipe, home: Path, archives_dir: str | os.PathLike[str] | None
+) -> dict[str, Path]:
+    if archives_dir is not None:
+        return archives.find(recipe.archives, Path(archives_dir).expanduser())
+    if recipe.installed is not None and recipe.installed.is_dir():
+        return archives.find(recipe.archives, recipe.installed)
+    private = [archive.file for archive in recipe.archives if archive.url is None]
+    if private:
+        raise UserError(
+            f"{name} is for registered users of image-net.org: put {', '.join(private)} into a "
+            "folder DIR and add --archives=DIR"
+        )
+    return archives.download(recipe.archives, home / "downloads" / name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(DATASETS)}, folder:PATH")
+    parser.add_argument("--archives", metavar="DIR", help="take the archives from this folder")
+    parser.add_argument(
+        "--data_dir", metavar="DIR", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        entry = dataset(options.name)
+        counts = " and ".join(f"{count:,} {split}" for split, count in entry.splits.items())
+        if options.name.startswith("folder:"):
+            _check_folder(options.name)
+            print(f"{options.name}: {counts} images are whole; they are read where they are")
+        else:
+            target = prepare(options.name, options.data_dir, options.archives)
+            size = sum(file.stat().st_size for file in target.iterdir())
+            print(f"{options.name}: {counts} images in {target} ({size / 1e6:,.0f} MB)")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _check_folder(name: str) -> None:
+    """Decodes every image of a folder once, so that damage is found before a run finds it."""
+    for split in ("train", "test"):
+        source = folder.FolderSource(name.partition(":")[2], split)
+        for index in range(len(source)):
+            source[index]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
