@@ -12,13 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import lenet, resnet
+from models import alexnet, cuda_convnet, lenet, resnet
 from models.layers import INITIALIZERS, Network, Outputs
 from models.presets import Preset
 
 __all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
 
-NETWORKS: dict[str, Preset] = {**lenet.PRESETS, **resnet.PRESETS}
+NETWORKS: dict[str, Preset] = {
+    **lenet.PRESETS,
+    **alexnet.PRESETS,
+    **cuda_convnet.PRESETS,
+    **resnet.PRESETS,
+}
 
 
 def preset(name: str) -> Preset:

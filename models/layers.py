@@ -7,7 +7,7 @@ knows any particular network. Imports nothing of the project.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ from jax import lax
 
 Initializer = Callable[..., jax.Array]
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
+T = TypeVar("T")
 
 
 class Outputs(NamedTuple):
@@ -53,6 +54,17 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_fan_in": uniform_fan_in(2.4, 1.0),
     "lecun_sqrt_fan_in": uniform_fan_in(2.4, 0.5),
 }
+
+
+# What a network's `activation` field may name.
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+
+
+def chosen(field: str, value: str, options: Mapping[str, T]) -> T:
+    """The option that `value` names. Raises ValueError with the field and the valid names."""
+    if value not in options:
+        raise ValueError(f"{field}: {value!r} is none of {', '.join(options)}")
+    return options[value]
 
 
 def explicit_padding(pad: Padding) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.layers import (
+    ACTIVATIONS,
     INITIALIZERS,
     AvgPool,
     Conv,
@@ -21,13 +22,13 @@ from models.layers import (
     Initializer,
     MaxPool,
     Network,
+    chosen,
     require_output,
     uniform_fan_in,
 )
 from models.presets import Preset
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
-POOLS = {"max": MaxPool, "average": AvgPool}
+POOLS: dict[str, type[MaxPool] | type[AvgPool]] = {"max": MaxPool, "average": AvgPool}
 
 # Table I: the S2 maps that each map of C3 sees.
 C3_TABLE = (
@@ -96,9 +97,10 @@ class Subsample(nn.Module):
         even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2].astype(self.dtype)
         total = even.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
         total = total.sum((2, 4))
-        return total * coefficient.astype(self.dtype).reshape(1, 1, 1, -1) + bias.astype(
-            self.dtype
-        ).reshape(1, 1, 1, -1)
+        coefficient, bias = (
+            value.astype(self.dtype).reshape(1, 1, 1, -1) for value in (coefficient, bias)
+        )
+        return total * coefficient + bias
 
 
 class PartialConv(nn.Module):
@@ -179,13 +181,12 @@ class LeNet5(Network):
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> minus the RBF distances."""
-        if self.c3 not in ("partial", "full"):
-            raise ValueError(f"c3: {self.c3!r} is none of partial, full")
+        partial_c3 = chosen("c3", self.c3, {"partial": True, "full": False})
         if self.num_classes != 10:
             raise ValueError(
                 f"num_classes: the RBF output has bitmaps for 10 classes, not {self.num_classes}"
             )
-        if self.c3 == "partial" and self.width != 1:
+        if partial_c3 and self.width != 1:
             raise ValueError(
                 "width: Table I connects 6 to 16 maps; another width needs c3='full', "
                 f"not {self.width}"
@@ -195,7 +196,7 @@ class LeNet5(Network):
 
         x = squash(conv(features=self.channels(6), name="C1")(images))
         x = squash(Subsample(**init, **self.types, name="S2")(x))
-        if self.c3 == "partial":
+        if partial_c3:
             third = PartialConv(table=C3_TABLE, kernel=(5, 5), **init, **self.types, name="C3")
             x = squash(third(x))
         else:
@@ -224,14 +225,11 @@ class LeNetModern(Network):
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation: {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
-        if self.pool not in POOLS:
-            raise ValueError(f"pool: {self.pool!r} is none of {', '.join(POOLS)}")
         kernel_init = self.kernel_init(INITIALIZERS["he"])
         conv = partial(Conv, kernel=(5, 5), kernel_init=kernel_init, **self.types)
         dense = partial(Dense, kernel_init=kernel_init, **self.types)
-        activation, pool = ACTIVATIONS[self.activation], POOLS[self.pool]
+        activation = chosen("activation", self.activation, ACTIVATIONS)
+        pool = chosen("pool", self.pool, POOLS)
 
         x = images
         for index, features in enumerate(self.conv_features, start=1):

@@ -1,0 +1,223 @@
+"""AlexNet: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
+networks", NIPS 2012, and the one-column net of Krizhevsky, "One weird trick for parallelizing
+convolutional neural networks", arXiv 1404.5997, 2014.
+
+The paper's two GPUs are the two groups of conv2, conv4 and conv5. Layer names are those in use
+since the authors' release (conv1 ... fc8). Imports only `models`.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+
+from models.layers import Conv, Dense, LocalResponseNorm, MaxPool, Network
+from models.presets import Preset
+
+# name: (kernel, stride, padding); conv1's padding is a field. The paper prints no padding: 2 and 1
+# follow from the printed sizes of the maps.
+CONVOLUTIONS = {
+    "conv1": (11, 4, 0),
+    "conv2": (5, 1, 2),
+    "conv3": (3, 1, 1),
+    "conv4": (3, 1, 1),
+    "conv5": (3, 1, 1),
+}
+TWO_TOWERS = ("conv2", "conv4", "conv5")  # see the maps of their own GPU alone
+BIAS_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # start "with the constant 1"
+REMOVABLE = ("conv2", "conv3", "conv4", "conv5")  # section 7: "any of the middle layers"
+
+
+class AlexNet(Network):
+    """Five convolutions, three dense layers; conv → ReLU → LRN → pool.
+
+    features: widths of conv1 ... conv5. dense_features: of fc6 and fc7. groups: towers in conv2,
+    conv4, conv5. conv1_pad: 0 for 227×227 images, 2 for 224×224.
+    lrn, lrn_k, lrn_alpha, lrn_alpha_over_n: local response normalisation after conv1 and conv2,
+    and its constants (Caffe: k 1, alpha over n). pool_window: 3 overlaps, 2 does not (stride 2).
+    dropout: rate on fc6 and fc7; dropout_first: before these layers, not after them.
+    init_std, dense_std: of the Gaussian weights, dense_std of those of fc6 and fc7 (Caffe: 0.005).
+    bias_one: starting value of the biases that the paper sets to 1 (Caffe: 0.1).
+    removed: layers among conv2 ... conv5 left out, for section 7's ablation.
+    dense_form: the dense layers act at every position of a larger image, logits [N, h, w, classes].
+    """
+
+    features: tuple[int, ...] = (96, 256, 384, 384, 256)
+    dense_features: tuple[int, int] = (4096, 4096)
+    groups: int = 2
+    conv1_pad: int = 0
+    lrn: bool = True
+    lrn_k: float = 2.0
+    lrn_alpha: float = 1e-4
+    lrn_alpha_over_n: bool = False
+    pool_window: int = 3
+    dropout: float = 0.5
+    dropout_first: bool = False
+    init_std: float = 0.01
+    dense_std: float = 0.01
+    bias_one: float = 1.0
+    removed: tuple[str, ...] = ()
+    dense_form: bool = False
+
+    def channels(self, printed: int) -> int:
+        """A printed width times the `width` field, rounded to a multiple of the groups."""
+        return self.groups * max(1, round(printed * self.width / self.groups))
+
+    def fc6_window(self) -> tuple[int, int]:
+        """Height and width of the map that fc6 sees when images have the size of `input`."""
+
+        def side(pixels: int) -> int:
+            pixels = (pixels + 2 * self.conv1_pad - 11) // 4 + 1
+            for _ in range(3):
+                pixels = (pixels - self.pool_window) // 2 + 1
+            return pixels
+
+        return side(self.input[0]), side(self.input[1])
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] -> logits [N, classes]."""
+        for name in self.removed:
+            if name not in REMOVABLE:
+                raise ValueError(f"removed: {name!r} is none of {', '.join(REMOVABLE)}")
+
+        def bias(name: str) -> nn.initializers.Initializer:
+            return nn.initializers.constant(self.bias_one if name in BIAS_ONE else 0.0)
+
+        normal = nn.initializers.normal
+        pool = partial(MaxPool, window=self.pool_window, stride=2)
+        lrn = partial(
+            LocalResponseNorm,
+            alpha=self.lrn_alpha,
+            k=self.lrn_k,
+            alpha_over_n=self.lrn_alpha_over_n,
+        )
+
+        x = images
+        for (name, (side, stride, pad)), features in zip(
+            CONVOLUTIONS.items(), self.features, strict=True
+        ):
+            if name not in self.removed:
+                x = Conv(
+                    features=self.channels(features),
+                    kernel=(side, side),
+                    stride=stride,
+                    pad=self.conv1_pad if name == "conv1" else pad,
+                    groups=self.groups if name in TWO_TOWERS else 1,
+                    kernel_init=self.kernel_init(normal(self.init_std)),
+                    bias_init=bias(name),
+                    **self.types,
+                    name=name,
+                )(x)
+                x = nn.relu(x)
+            number = name[-1]
+            if name in ("conv1", "conv2") and self.lrn:
+                x = lrn(name=f"lrn{number}")(x)
+            if name in ("conv1", "conv2", "conv5"):
+                x = pool(name=f"pool{number}")(x)
+
+        windows = (
+            {"fc6": self.fc6_window(), "fc7": (1, 1), "fc8": (1, 1)} if self.dense_form else {}
+        )
+        for name, features in zip(("fc6", "fc7"), self.dense_features, strict=True):
+            drop = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[-1]}")
+            if self.dropout_first:
+                x = drop(x)
+            x = Dense(
+                features=self.channels(features),
+                window=windows.get(name),
+                kernel_init=self.kernel_init(normal(self.dense_std)),
+                bias_init=bias(name),
+                **self.types,
+                name=name,
+            )(x)
+            x = nn.relu(x)
+            if not self.dropout_first:
+                x = drop(x)
+        last = Dense(
+            features=self.num_classes,
+            window=windows.get("fc8"),
+            kernel_init=self.kernel_init(normal(self.init_std)),
+            **self.types,
+            name="fc8",
+        )
+        return last(x), {}
+
+
+_IMAGENET = {"input": (227, 227, 3), "num_classes": 1000}
+_SIZE = "Images are 227×227: 224 as printed would make maps of 54.25 pixels, not the printed 55."
+_ONE_COLUMN = {
+    "input": (224, 224, 3),
+    "num_classes": 1000,
+    "features": (64, 192, 384, 256, 256),
+    "groups": 1,
+    "conv1_pad": 2,
+    "lrn": False,
+    "dropout_first": True,
+    "bias_one": 0.0,
+}
+_ONE_COLUMN_READING = (
+    "Pooling, padding, dropout before fc6 and fc7 and the absence of response normalisation are "
+    "torchvision's; the paper prints the widths alone."
+)
+_ONE_COLUMN_START = (
+    "Weights start as N(0, 0.01²) and biases at 0, as AlexNet's; torchvision draws both uniformly "
+    "in ±1/√fan-in."
+)
+
+PRESETS = {
+    "alexnet_2012": Preset(
+        AlexNet,
+        _IMAGENET,
+        "Krizhevsky et al. 2012, sections 3.1-3.5 and 4.2, Fig. 2",
+        deviations=(
+            "The towers of the two GPUs are two groups of one network on one device.",
+            _SIZE,
+        ),
+        published={
+            "params": "60 million",
+            "neurons": "650,000",
+            "conv1 neurons": "253,440",
+            "top-1 error": "40.7%",
+            "top-5 error": "18.2%",
+        },
+        # Bias 1 with std 0.01 gave Caffe's authors a flat loss.
+        recommended_initializer="he",
+    ),
+    "alexnet_2012_ungrouped": Preset(
+        AlexNet,
+        {**_IMAGENET, "groups": 1},
+        "Krizhevsky et al. 2012 drawn as a single tower, as lectures do",
+        deviations=("conv2, conv4 and conv5 see all maps of the layer below.", _SIZE),
+        recommended_initializer="he",
+    ),
+    "alexnet_2012_one_gpu": Preset(
+        AlexNet,
+        {**_IMAGENET, "features": (48, 128, 192, 192, 256), "groups": 1},
+        "Krizhevsky et al. 2012, section 3.2 and footnote 2: half the maps in conv1 to conv4",
+        deviations=(_SIZE,),
+        published={
+            "top-1 error against two GPUs": "+1.7%",
+            "top-5 error against two GPUs": "+1.2%",
+        },
+        recommended_initializer="he",
+    ),
+    "alexnet_owt_torchvision": Preset(
+        AlexNet,
+        _ONE_COLUMN,
+        "torchvision's AlexNet, after Krizhevsky 2014, footnote 1",
+        deviations=(
+            "conv4 has 256 maps, the paper prints 384.",
+            _ONE_COLUMN_START,
+        ),
+        published={"params": "61,100,840", "top-1 error": "43.478%", "top-5 error": "20.934%"},
+        recommended_initializer="he",
+    ),
+    "alexnet_owt_footnote_widths": Preset(
+        AlexNet,
+        {**_ONE_COLUMN, "features": (64, 192, 384, 384, 256)},
+        "Krizhevsky 2014 (arXiv 1404.5997), footnote 1, widths as printed",
+        deviations=(_ONE_COLUMN_READING, _ONE_COLUMN_START),
+        recommended_initializer="he",
+    ),
+}
