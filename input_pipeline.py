@@ -11,6 +11,7 @@ what is left over of one (less than a batch) is seen in others.
 This file may touch data, augmentations and devices, and knows no network.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -21,24 +22,21 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import data
+import streaming
 from augmentations import recipe as recipes
 from augmentations.recipe import Recipe
 from errors import UserError
-from randomness import Purpose, host_draws, key
+from randomness import Purpose, epoch_order, key
+from streaming import Loader, Streaming
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
 
-CHUNK = 512
-
-
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The permutation of the training part in one epoch, the same for both engines."""
-    return host_draws(seed, Purpose.ORDER, epoch).permutation(count).astype(np.int32)
-
 
 class Engine(Protocol):
     """What the two engines have in common; `Pipeline` needs no more of them."""
+
+    damaged: dict[str, set[int]]
 
     def fetch(self, step: int) -> Inputs:
         """The device arrays from which `gather` makes the batch of a step."""
@@ -46,30 +44,61 @@ class Engine(Protocol):
     def gather(self, inputs: Inputs, step: Any) -> tuple[jax.Array, jax.Array]:
         """The stored images [B, h, w, c] and labels [B] of a step; pure and jittable."""
 
-    def passes(self, split: str, batch_size: int) -> Iterator[tuple[Batch, int]]:
-        """One pass over a split in its own order, with the number of images in each batch.
-
-        A batch has "image" as stored, "label" and "mask".
-        """
+    def passes(self, split: str, batch_size: int) -> Iterator[Batch]:
+        """One pass over a part in its own order: "image" as stored, "label" and "mask"."""
 
     def chunks(self, samples: int) -> Iterable[np.ndarray]:
         """Stored training images, all (0) or evenly spaced ones, a chunk at a time."""
 
+    def close(self) -> None:
+        """Ends whatever works in the background."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Images uint8 [N, h, w, c], labels int32 [N], and which of them are whole, bool [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    intact: np.ndarray
+
+    def __getitem__(self, rows: slice) -> "Part":
+        """A run of the part's images."""
+        return Part(self.images[rows], self.labels[rows], self.intact[rows])
+
+
+def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
+    """Reads a part record by record; the damaged ones stay black, if the loader may skip them."""
+    images = np.zeros((loader.count, *shape), np.uint8)
+    labels, intact = np.zeros(loader.count, np.int32), np.zeros(loader.count, bool)
+    for index in range(loader.count):
+        example = loader.read(index)
+        if example is not None:
+            images[index], labels[index] = example["image"], example["label"]
+            intact[index] = True
+    return Part(images, labels, intact)
+
 
 class Resident:
-    """Whole splits as uint8 arrays: training on the device, the others sent batch by batch."""
+    """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
 
-    def __init__(
-        self,
-        splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-        mesh: Mesh,
-        seed: int,
-        batch_size: int,
-    ) -> None:
-        self._splits, self._mesh, self._seed, self._batch = splits, mesh, seed, batch_size
-        images, labels = splits["train"]
-        self._count = len(images)
+    damaged: for each part, the indices of its damaged records. In training the next intact record
+    of the part stands in for one, as in the streaming engine.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], mesh: Mesh, seed: int, batch_size: int) -> None:
+        self._parts, self._mesh, self._seed, self._batch = parts, mesh, seed, batch_size
+        self.damaged = {
+            name: set(np.flatnonzero(~part.intact).tolist()) for name, part in parts.items()
+        }
+        train = parts["train"]
+        self._count = len(train.images)
         self._steps = self._count // batch_size
+        images, labels = train.images, train.labels
+        if self.damaged["train"]:
+            whole = np.flatnonzero(train.intact)
+            stand_in = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
+            images, labels = images[stand_in], labels[stand_in]
         self._images, self._labels = _replicate(mesh, images), _replicate(mesh, labels)
         # The order of the epoch at hand: permuting inside every step costs twenty times the batch.
         self._order = functools.lru_cache(maxsize=1)(self._order_of)
@@ -78,29 +107,42 @@ class Resident:
         return _replicate(self._mesh, epoch_order(self._seed, epoch, self._count))
 
     def fetch(self, step: int) -> Inputs:
+        """The training part, and the permutation of the epoch that the step is in."""
         order = self._order(step // self._steps)
         return {"images": self._images, "labels": self._labels, "order": order}
 
     def gather(self, inputs: Inputs, step: Any) -> tuple[jax.Array, jax.Array]:
+        """The step's share of the permutation; each device gathers its own rows."""
         start = (step % self._steps) * self._batch
         rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, self._batch)
         rows = jax.lax.with_sharding_constraint(rows, _sharded(self._mesh))
         return inputs["images"][rows], inputs["labels"][rows]
 
-    def passes(self, split: str, batch_size: int) -> Iterator[tuple[Batch, int]]:
-        images, labels = self._splits[split]
-        for start in range(0, len(images), batch_size):
+    def passes(self, split: str, batch_size: int) -> Iterator[Batch]:
+        """One pass over a part in its own order; the last batch is padded, with mask 0."""
+        part, counted = self._parts[split], 0
+        for start in range(0, len(part.images), batch_size):
             places = np.arange(start, start + batch_size)
-            rows = np.minimum(places, len(images) - 1)
-            mask = (places < len(images)).astype(np.float32)
-            batch = {"image": images[rows], "label": labels[rows], "mask": mask}
-            yield {name: _shard(self._mesh, part) for name, part in batch.items()}, int(mask.sum())
+            rows = np.minimum(places, len(part.images) - 1)
+            mask = (places < len(part.images)) & part.intact[rows]
+            counted += int(mask.sum())
+            images, labels = part.images[rows], part.labels[rows]
+            images[~mask], labels[~mask] = 0, 0
+            batch = {"image": images, "label": labels, "mask": mask.astype(np.float32)}
+            yield {name: _shard(self._mesh, array) for name, array in batch.items()}
+        if counted + len(self.damaged[split]) != len(part.images):
+            raise AssertionError(f"{split}: {counted} of {len(part.images)} images counted")
 
     def chunks(self, samples: int) -> Iterator[np.ndarray]:
-        images = self._splits["train"][0]
-        rows = evenly_spaced(len(images), samples)
-        for start in range(0, len(rows), CHUNK):
-            yield images[rows[start : start + CHUNK]]
+        """Intact training images, all (0) or evenly spaced, a chunk at a time."""
+        train = self._parts["train"]
+        rows = streaming.evenly_spaced(self._count, samples)
+        for start in range(0, len(rows), streaming.CHUNK):
+            chunk = rows[start : start + streaming.CHUNK]
+            yield train.images[chunk[train.intact[chunk]]]
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
 
 class Pipeline:
@@ -170,21 +212,21 @@ class Pipeline:
         return self._evaluation(split)
 
     def _evaluation(self, split: str) -> Iterator[Batch]:
-        counted = 0
-        for stored, present in self._engine.passes(split, self._eval_batch_size):
-            counted += present
+        for stored in self._engine.passes(split, self._eval_batch_size):
             yield {**stored, "image": self._test(self._statistics, stored["image"])}
-        if counted != self.examples[split]:
-            raise AssertionError(f"{split}: {counted} of {self.examples[split]} images counted")
 
     def preprocess(self, images: np.ndarray | jax.Array) -> jax.Array:
         """Test-time preprocessing alone: uint8 [N, h, w, c] to the network's float32 input."""
         return self._test(self._statistics, jnp.asarray(images))
 
+    @property
+    def damaged(self) -> dict[str, int]:
+        """How many damaged records have been met and passed over, for each split."""
+        return {name: len(self._engine.damaged[name]) for name in self.examples}
 
-def evenly_spaced(count: int, samples: int) -> np.ndarray:
-    """The indices of `samples` evenly spaced images out of `count`; all of them for 0."""
-    return np.arange(count) if not samples else np.unique(np.arange(samples) * count // samples)
+    def close(self) -> None:
+        """Ends the worker processes, if there are any; they also end with the program."""
+        self._engine.close()
 
 
 def _sharded(mesh: Mesh) -> NamedSharding:
@@ -221,15 +263,16 @@ def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
             f"config.data.validation={fields.validation}: expected 0 to {stored - 1}, "
             f"{fields.name} has {stored} training images"
         )
-    examples = {"train": stored - fields.validation, "test": dataset.splits["test"]}
+    examples = {"train": stored - fields.validation}
     if fields.validation:
         examples["validation"] = fields.validation
+    examples["test"] = dataset.splits["test"]
     if config.batch_size > examples["train"]:
         raise UserError(
             f"config.batch_size={config.batch_size} is more than the {examples['train']} images "
             "of the training part"
         )
-    engine = _engine(config, dataset, examples["train"], mesh, data_dir)
+    engine = _engine(config, dataset, recipe, examples, mesh, data_dir)
     return Pipeline(
         dataset,
         recipe,
@@ -243,13 +286,51 @@ def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
 
 
 def _engine(
-    config: Any, dataset: data.Dataset, trained: int, mesh: Mesh, data_dir: str | None
+    config: Any,
+    dataset: data.Dataset,
+    recipe: Recipe,
+    examples: Mapping[str, int],
+    mesh: Mesh,
+    data_dir: str | None,
 ) -> Engine:
-    name = config.data.name
-    images, labels = data.load_arrays(name, "train", data_dir)
-    splits = {
-        "train": (images[:trained], labels[:trained]),
-        "validation": (images[trained:], labels[trained:]),
-        "test": data.load_arrays(name, "test", data_dir),
-    }
-    return Resident(splits, mesh, config.seed, config.batch_size)
+    fields = config.data
+    for name, valid in (
+        ("engine", ("auto", "resident", "streaming")),
+        ("on_damage", ("stop", "skip")),
+    ):
+        if fields[name] not in valid:
+            raise UserError(f"config.data.{name}={fields[name]!r}: valid are {', '.join(valid)}")
+    if fields.workers < 0:
+        raise UserError(f"config.data.workers={fields.workers}: expected 0 or more processes")
+    kind = dataset.engine if fields.engine == "auto" else fields.engine
+    if kind == "resident" and dataset.shape is None:
+        raise UserError(
+            f"config.data.engine='resident': the images of {fields.name} vary in size; "
+            "valid are auto, streaming"
+        )
+    skip = fields.on_damage == "skip"
+    parts = {}
+    if kind == "streaming" or skip:
+        for name, count in examples.items():
+            split = "test" if name == "test" else "train"
+            start = examples["train"] if name == "validation" else 0
+            source = data.open_split(fields.name, split, data_dir)
+            parts[name] = Loader(source, start, count, skip)
+    if kind == "streaming":
+        return Streaming(parts, recipe, mesh, config.seed, config.batch_size, fields.workers)
+    assert dataset.shape is not None
+    if skip:
+        arrays = {name: load_part(loader, dataset.shape) for name, loader in parts.items()}
+        for name, part in arrays.items():
+            if not part.intact.any():
+                raise UserError(f"{fields.name}: every record of the {name} part is damaged")
+    else:
+        arrays = {}
+        for split in ("train", "test"):
+            images, labels = data.load_arrays(fields.name, split, data_dir)
+            whole = Part(images, labels, np.ones(len(images), bool))
+            cut = examples[split]
+            arrays[split] = whole[:cut]
+            if cut < len(images):
+                arrays["validation"] = whole[cut:]
+    return Resident(arrays, mesh, config.seed, config.batch_size)

@@ -36,3 +36,8 @@ def host_draws(seed: int, purpose: Purpose, *counters: int) -> np.random.RandomS
     """
     bits = np.random.Philox(np.random.SeedSequence([seed, int(purpose), *counters]))
     return np.random.RandomState(bits)
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The permutation (int32) of `count` training images in one epoch, for every engine."""
+    return host_draws(seed, Purpose.ORDER, epoch).permutation(count).astype(np.int32)

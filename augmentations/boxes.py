@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Box = tuple[Any, Any, Any, Any]
 
@@ -100,7 +101,7 @@ def resample(image: jax.Array, box: Box, size: int) -> jax.Array:
     The filter may look at pixels just outside the box where the image has them, as Pillow's does.
     """
     top, left, tall, wide = box
-    scale = jax.numpy.stack([size / tall, size / wide])
-    shift = jax.numpy.stack([-top * size / tall, -left * size / wide])
+    scale = jnp.array([size / tall, size / wide], jnp.float32)
+    shift = jnp.array([-top * size / tall, -left * size / wide], jnp.float32)
     shape = (size, size, image.shape[-1])
     return jax.image.scale_and_translate(image, shape, (0, 1), scale, shift, "linear")

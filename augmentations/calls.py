@@ -187,7 +187,7 @@ def _parse_one(field: str, text: str, table: Mapping[str, Operation]) -> Call:
     if node.args:
         raise UserError(f"{field}: {name} takes keywords only: {valid or 'none'}")
     for item in node.keywords:
-        if item.arg not in operation.keywords:
+        if item.arg is None or item.arg not in operation.keywords:
             raise UserError(
                 f"{field}: {name} has no keyword {item.arg!r}; valid: {valid or 'none'}"
             )

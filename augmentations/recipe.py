@@ -125,8 +125,7 @@ class Recipe:
         images = self._to_channels(images)
         height, width, channels = self.image_shape
         if self.short_side and not self.cut_when_decoded:
-            box = boxes.centre(np, *images.shape[1:3], self.size, self.short_side)
-            box = tuple(np.float32(edge) for edge in box)
+            box = boxes.centre(np, images.shape[1], images.shape[2], self.size, self.short_side)
             return jax.vmap(lambda image: boxes.resample(image, box, self.size))(images)
         if images.shape[1:3] != (height, width):
             images = jax.image.resize(images, (len(images), height, width, channels), "linear")

@@ -1,0 +1,335 @@
+"""The streaming engine: images decoded as they are needed, by worker processes.
+
+For sets that do not fit a device, or whose images vary in size. It has its own room, apart from
+`input_pipeline.py`, because the workers import it, and it alone decides what they hold.
+
+The index is the whole state. A training position (step · batch + place) says which record it is,
+through the epoch's permutation, and what is drawn for it; `Examples` and `Records` are functions
+of positions, so neither the number of workers or hosts nor where a run started can change a batch.
+`grain.MapDataset` carries them: positions, then load, then batch, then prefetch. There is nothing
+here to checkpoint.
+"""
+
+import dataclasses
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from PIL import Image
+
+from augmentations import boxes
+from augmentations.recipe import Recipe
+from data import Damaged, Source
+from randomness import Purpose, epoch_order, host_draws
+
+Example = dict[str, Any]
+
+# Batches ready on the device; more would only hold memory (38 MB each for 256 images of 224²).
+AHEAD = 2
+# Batches decoded at the same time without worker processes.
+THREADS = 2
+# Steps that a stream is declared to have: more than any run, and it costs nothing.
+HORIZON = 1 << 31
+# Images at a time when statistics are taken.
+CHUNK = 256
+
+_order = functools.lru_cache(maxsize=2)(epoch_order)
+
+
+def cut(pixels: np.ndarray, box: boxes.Box, size: int) -> np.ndarray:
+    """The box of uint8 pixels [H, W, C] as uint8 [size, size, C], antialiased bilinear.
+
+    Pillow's filter is the one that the resident engine's `boxes.resample` computes, rounded to
+    whole grey levels.
+    """
+    top, left, tall, wide = (float(edge) for edge in box)
+    height, width = pixels.shape[:2]
+    edges = (left, top, min(left + wide, width), min(top + tall, height))
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Reads records of one part of a split; what is damaged stops the run or is passed over.
+
+    start, count: the part in source order. A damaged record is replaced by the next intact one of
+    the part, a rule that depends on the data alone.
+    """
+
+    source: Source
+    start: int
+    count: int
+    skip: bool
+
+    def read(self, index: int) -> Example | None:
+        """The record at an index of the part; None where it is damaged and may be skipped."""
+        try:
+            return self.source[self.start + index]
+        except Damaged:
+            if not self.skip:
+                raise
+            return None
+
+    def read_intact(self, index: int) -> tuple[Example, int]:
+        """The first intact record from an index on, and how many damaged ones were passed."""
+        for passed in range(self.count):
+            example = self.read((index + passed) % self.count)
+            if example is not None:
+                return example, passed
+        file, _ = self.source.place(self.start)
+        raise Damaged(file, None, f"all {self.count} records of the training part are damaged")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The training example at a position, cut to size where images vary in size."""
+
+    loader: Loader
+    recipe: Recipe
+    seed: int
+    batch_size: int
+    rows: np.ndarray
+
+    def __call__(self, position: int) -> Example:
+        """`position` counts this host's examples; `rows` are its places in every batch."""
+        step, place = divmod(position, len(self.rows))
+        row = int(self.rows[place])
+        epoch, step_in_epoch = divmod(step, self.loader.count // self.batch_size)
+        order = _order(self.seed, epoch, self.loader.count)
+        index = int(order[step_in_epoch * self.batch_size + row])
+        example, passed = self.loader.read_intact(index)
+        return {
+            "image": self._cut(example["image"], step, row),
+            "label": np.int32(example["label"]),
+            "index": index,
+            "passed": passed,
+        }
+
+    def _cut(self, pixels: np.ndarray, step: int, row: int) -> np.ndarray:
+        if not self.recipe.cut_when_decoded:
+            return pixels
+        crop = self.recipe.crop
+        if crop is None:
+            return _test_cut(self.recipe, pixels)
+        stream = crop.operation.stream
+        draws = host_draws(self.seed, Purpose.AUGMENT, stream, step, row).random_sample(
+            boxes.UNIFORMS[crop.name]
+        )
+        height, width, size = *pixels.shape[:2], self.recipe.size
+        return cut(
+            pixels, crop.operation.apply(np, draws, height, width, size, **crop.applying), size
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records at `indices`, in that order and as in a test; beyond the end, or damaged: mask 0.
+
+    One pass of a part is a whole number of batches, of which this host loads `rows`.
+    """
+
+    loader: Loader
+    recipe: Recipe
+    indices: np.ndarray
+    batch_size: int
+    rows: np.ndarray
+
+    @property
+    def starts(self) -> range:
+        """Where in `indices` each batch begins."""
+        return range(0, len(self.indices), self.batch_size)
+
+    def __len__(self) -> int:
+        return len(self.starts) * len(self.rows)
+
+    def __call__(self, position: int) -> Example:
+        batch, place = divmod(position, len(self.rows))
+        ordinal = batch * self.batch_size + int(self.rows[place])
+        beyond = ordinal >= len(self.indices)
+        index = 0 if beyond else int(self.indices[ordinal])
+        example = None if beyond else self.loader.read(index)
+        if example is None:
+            height, width, channels = self.recipe.stored
+            shape = (height or self.recipe.size, width or self.recipe.size, channels)
+            pixels, label = np.zeros(shape, np.uint8), 0
+        else:
+            pixels, label = example["image"], example["label"]
+            if self.recipe.cut_when_decoded:
+                pixels = _test_cut(self.recipe, pixels)
+        return {
+            "image": pixels,
+            "label": np.int32(label),
+            "mask": np.float32(example is not None),
+            "index": index,
+            "passed": int(example is None and not beyond),
+        }
+
+
+def _test_cut(recipe: Recipe, pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    box = boxes.centre(np, height, width, recipe.size, recipe.short_side)
+    return cut(pixels, box, recipe.size)
+
+
+def evenly_spaced(count: int, samples: int) -> np.ndarray:
+    """The indices of `samples` evenly spaced images out of `count`; all of them for 0."""
+    return np.arange(count) if not samples else np.unique(np.arange(samples) * count // samples)
+
+
+def batches(load: Examples | Records, positions: int) -> grain.MapDataset:
+    """The local batches of NumPy arrays that `load` gives for positions 0, 1, 2 ..., by index."""
+    return grain.MapDataset.range(positions).map(load).batch(len(load.rows))
+
+
+class Prefetched:
+    """The batches of a MapDataset one after the other, decoded ahead, then through `put`.
+
+    Worker processes and threads end with `close`, with the program, or when nobody holds the
+    object any more, whichever comes first.
+    """
+
+    def __init__(
+        self, ahead: grain.MapDataset, workers: int, put: Callable[[Example], Example]
+    ) -> None:
+        if workers:
+            if not flags.FLAGS.is_parsed():
+                # grain's workers read its absl flags; without absl.app nobody has parsed them.
+                flags.FLAGS.mark_as_parsed()
+            stream = ahead.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+            )
+        else:
+            stream = ahead.to_iter_dataset(grain.ReadOptions(THREADS, THREADS))
+        stream = grain.experimental.ThreadPrefetchIterDataset(
+            stream.map(put), prefetch_buffer_size=AHEAD
+        )
+        self._iterator = iter(stream)
+        self.close = weakref.finalize(self, self._iterator.close)
+
+    def __iter__(self) -> Iterator[Example]:
+        return self
+
+    def __next__(self) -> Example:
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
+
+
+class Streaming:
+    """The engine behind `Pipeline` for sets that are decoded as they go: see `input_pipeline`.
+
+    damaged: for each part, the indices of the damaged records that were met and passed over.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Loader],
+        recipe: Recipe,
+        mesh: Mesh,
+        seed: int,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._parts, self._recipe, self._workers = parts, recipe, workers
+        self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
+        self._batch_size = batch_size
+        rows = self._local_rows(batch_size)
+        examples = Examples(parts["train"], recipe, seed, batch_size, rows)
+        self._train = batches(examples, HORIZON * len(rows))
+        self._stream: Prefetched | None = None
+        self._next = -1
+        self.damaged: dict[str, set[int]] = {name: set() for name in parts}
+
+    def fetch(self, step: int) -> dict[str, Any]:
+        """The decoded batch of a step on the devices: "images" and "labels".
+
+        Steps asked for one after the other are decoded ahead and sent to the devices ahead. Any
+        other step is decoded when it is asked for; it is the same bits either way.
+        """
+        if step != self._next:
+            self.close()
+            loaded = self._put(self._train[step], self._batch_size)
+        else:
+            if self._stream is None:
+                put = functools.partial(self._put, batch_size=self._batch_size)
+                self._stream = Prefetched(self._train[step:], self._workers, put)
+            loaded = next(self._stream)
+        self._next = step + 1
+        self._note("train", loaded)
+        return {"images": loaded["image"], "labels": loaded["label"]}
+
+    def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
+        """The stored images and labels of a step: nothing is left to do on the device."""
+        del step
+        return inputs["images"], inputs["labels"]
+
+    def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
+        """One pass over a part in its own order: "image" as stored (or cut), "label", "mask"."""
+        loader, rows = self._parts[split], self._local_rows(batch_size)
+        records = Records(loader, self._recipe, np.arange(loader.count), batch_size, rows)
+        put = functools.partial(self._put, batch_size=batch_size)
+        counted = 0
+        stream = Prefetched(batches(records, len(records)), self._workers, put)
+        try:
+            for loaded in stream:
+                self._note(split, loaded)
+                counted += loaded["present"] + int(loaded["passed"].sum())
+                yield {name: loaded[name] for name in ("image", "label", "mask")}
+        finally:
+            stream.close()
+        mine = sum(np.sum(start + rows < loader.count) for start in records.starts)
+        if counted != mine:
+            raise AssertionError(f"{split}: {counted} of {mine} images counted")
+
+    def chunks(self, samples: int) -> Iterator[np.ndarray]:
+        """Stored training images (cut as in a test), all (0) or evenly spaced, for statistics."""
+        loader, rows = self._parts["train"], np.arange(CHUNK)
+        indices = evenly_spaced(loader.count, samples)
+        records = Records(loader, self._recipe, indices, CHUNK, rows)
+        stream = Prefetched(batches(records, len(records)), self._workers, lambda loaded: loaded)
+        try:
+            for loaded in stream:
+                self._note("train", loaded)
+                yield loaded["image"][loaded["mask"] > 0]
+        finally:
+            stream.close()
+
+    def close(self) -> None:
+        """Ends the worker processes; the next `fetch` starts them again."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _local_rows(self, batch_size: int) -> np.ndarray:
+        """The places of a batch that this process's devices hold."""
+        held = self._sharding.addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+    def _put(self, loaded: Example, batch_size: int) -> Example:
+        """Sends the arrays of a local batch to the devices, as this process's part of a batch."""
+        sent: dict[str, Any] = {
+            name: jax.make_array_from_process_local_data(
+                self._sharding, loaded[name], (batch_size, *loaded[name].shape[1:])
+            )
+            for name in ("image", "label", "mask")
+            if name in loaded
+        }
+        present = int(loaded["mask"].sum()) if "mask" in loaded else len(loaded["label"])
+        return loaded | sent | {"present": present}
+
+    def _note(self, part: str, loaded: Example) -> None:
+        """Remembers the damaged records that a batch passed over: `passed` of them from `index`."""
+        count = self._parts[part].count
+        for place in np.flatnonzero(loaded["passed"]):
+            first = int(loaded["index"][place])
+            passed = range(first, first + int(loaded["passed"][place]))
+            self.damaged[part].update(index % count for index in passed)
