@@ -1,0 +1,1 @@
+"""One file an experiment family: `configs/<family>.py:key=value,...` gives a locked ConfigDict."""

@@ -1,0 +1,38 @@
+"""The argument string of a config file, strictly read: `configs/lenet5.py:data=digits,...`."""
+
+import difflib
+from typing import Any
+
+from errors import UserError
+
+
+def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) -> dict[str, Any]:
+    """Reads "key=value,key=value" into a dict with every key of `valid`.
+
+    valid: by key, either the tuple of valid values, the first of which is the default, or a default
+        whose type any given value must have.
+    Raises UserError that names an unknown key or value and the valid ones.
+    """
+    parsed = {key: rule[0] if isinstance(rule, tuple) else rule for key, rule in valid.items()}
+    for item in (argument or "").split(","):
+        if not item:
+            continue
+        key, equals, text = item.partition("=")
+        if not equals or key not in valid:
+            near = difflib.get_close_matches(key, valid, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"config argument {item!r}: the keys are {', '.join(valid)}, as key=value{hint}"
+            )
+        rule = valid[key]
+        kind = type(rule[0]) if isinstance(rule, tuple) else type(rule)
+        try:
+            value = kind(text)
+        except ValueError:
+            raise UserError(f"config argument {item!r}: {key} is a {kind.__name__}") from None
+        if isinstance(rule, tuple) and value not in rule:
+            raise UserError(
+                f"config argument {item!r}: {key} is one of {', '.join(map(str, rule))}"
+            )
+        parsed[key] = value
+    return parsed

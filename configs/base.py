@@ -1,0 +1,50 @@
+"""The fields that every experiment has, with their units; a config file fills in its own values.
+
+A field is here only if some part of the code reads it (a test shows it). Durations are strings:
+"N steps", "N epochs" or "N examples".
+"""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """A config of all shared fields. `model`, `optimizer` and `schedule` take further fields.
+
+    What the network's input and number of classes are is decided by the data, nowhere else.
+    """
+    return ConfigDict(
+        {
+            "seed": 0,  # of everything: weights, order, augmentation, dropout
+            "duration": "10 epochs",  # of training
+            "batch_size": 128,  # images a step, over all devices
+            "model": {"name": ""},  # of models.NETWORKS, and any field of that network
+            "data": {
+                "name": "digits",  # of data.DATASETS, or folder:PATH, synthetic:HxWxC:CLASSES
+                "size": 0,  # pixels a side that images are resized to; 0: as stored
+                "channels": 0,  # 3 repeats grey, 1 averages colour; 0: as stored
+                "validation": 0,  # images cut from the end of training; 0: none
+                "augment": (),  # operations on training images, in order: ("flip()",)
+                "normalize": ("scale()",),  # operations on all images, after the others
+                "engine": "auto",  # resident, streaming, or what suits the data set
+                "workers": 0,  # decoding processes of the streaming engine; changes no batch
+                "on_damage": "stop",  # or "skip": count unreadable images and go on
+            },
+            "loss": {
+                "kind": "cross_entropy",  # or rbf_mse, rbf_map
+                "label_smoothing": 0.0,  # share of the uniform distribution; cross_entropy only
+                "weights": {"main": 1.0},  # by head; a side head is named as the network names it
+            },
+            "optimizer": {"name": "sgd"},  # of training.optimizers.OPTIMIZERS, and its fields
+            "schedule": {"name": "constant"},  # of training.schedules.SCHEDULES, and its fields
+            "log_every": "1 epochs",  # a row of training metrics, means since the row before
+            "eval": {
+                "every": "1 epochs",  # validation and test error; always after the last step too
+                "batch_size": 512,  # images at a time; changes no number
+                "heads": (),  # side heads whose errors to report besides the main one
+            },
+            "checkpoint": {
+                "every": "10 epochs",  # always after the last step too
+                "keep": 2,  # newest ones; the best by validation stays besides
+            },
+        }
+    )

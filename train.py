@@ -1,0 +1,257 @@
+"""Trains the network of a config: curves, checkpoints and a table of results in a workdir.
+
+    python train.py --config=configs/lenet5.py:data=digits --workdir=runs/lenet5_digits
+
+The story in order: parse, devices, data, network and optimizer, restore, loop, final table. A run
+is a function of (config, seed): cut off anywhere and started again, it ends with the same bits.
+"""
+
+import pathlib
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext as nothing
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+import models
+from errors import UserError
+from models import cost
+from training import command_line, curves, devices, metrics, preemption, progress, workdirs
+from training import experiment as experiments
+from training.checkpoints import Checkpoints
+from training.experiment import Experiment, parameter_count
+from training.losses import Batch
+from training.step import TrainState, create_state, evaluation_step, train_step
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same folder resumes it.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+)
+EXTEND = flags.DEFINE_bool(
+    "extend", False, "Let a run in the workdir go on to another --config.duration."
+)
+
+# Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly.
+STEPS_IN_FLIGHT = 16
+
+
+def main() -> None:
+    """Parses the flags and trains."""
+    for name, flag in (("--config", CONFIG.value), ("--workdir", WORKDIR.value)):
+        if flag is None:
+            raise UserError(f"{name} is missing; see python train.py --help")
+    devices.join_cluster()
+    try:
+        train_and_evaluate(
+            CONFIG.value, WORKDIR.value, data_dir=DATA_DIR.value, extend=EXTEND.value
+        )
+    except preemption.Preempted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(preemption.EXIT_STATUS) from None
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    data_dir: str | None = None,
+    extend: bool = False,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Trains `config` in `workdir`, from where a run there was cut off.
+
+    Returns the final state and the contents of result.json. Raises UserError for bad input,
+    Preempted (saved, run again) on SIGTERM.
+    """
+    workdir = pathlib.Path(workdir)
+
+    # Devices, data, network, optimizer: all checked before anything is written or compiled.
+    mesh = devices.create_mesh()
+    run = experiments.create(config, mesh, data_dir)
+    description = describe(run)
+    writes = jax.process_index() == 0  # of several processes, the first keeps the books
+
+    with workdirs.claim(workdir) if writes else nothing():
+        # The workdir: one config, one run.
+        if writes:
+            workdirs.adopt_config(workdir, config.to_dict(), extend=extend)
+            workdirs.write_json(workdir / "environment.json", workdirs.environment())
+        print_plan(run, description, workdir)
+
+        with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
+            # Restore, or start from the seed.
+            state = create_state(run.network, run.loss, run.optimizer, seed=config.seed)
+            state = jax.device_put(state, devices.replicated(mesh))
+            restored = checkpoints.restore_newest(state)
+            if restored is not None:
+                state = restored
+                print(f"resumed after step {int(state.step)}")
+
+            # The loop.
+            state = train(run, state, workdir, checkpoints, writes=writes)
+
+        # What the run gave.
+        rows = metrics.read(workdir)
+        result = metrics.result(rows, description)
+        if writes:
+            workdirs.write_json(workdir / "result.json", result)
+            title = f"{description['network']} on {description['data']}, seed {config.seed}"
+            curves.draw(rows, workdir / "curves.png", title=title)
+            print(progress.result_table(result))
+            print(f"curves: {workdir / 'curves.png'}")
+    return state, result
+
+
+def train(
+    run: Experiment,
+    state: TrainState,
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+    *,
+    writes: bool,
+) -> TrainState:
+    """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
+
+    Raises UserError where the loss is not finite (such a state is never saved), Preempted when
+    asked to stop.
+    """
+    update, evaluate = compiled(run)
+    start = int(state.step)
+    clock = metrics.Clock(batch_size=run.config.batch_size)
+    in_flight: deque[jax.Array] = deque()
+
+    with (
+        preemption.Preemption() as stop,
+        progress.Progress(start=start, total=run.steps) as display,
+        metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
+    ):
+        for step in range(start, run.steps):
+            state, loss = update(state, run.pipeline.fetch(step))
+            in_flight.append(loss)
+            if len(in_flight) > STEPS_IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+
+            # What is due after this step; after the last one everything is.
+            done = step + 1
+            due = run.due(done)
+            asked = stop.requested(done)
+            if due or asked:
+                check_finite(state)
+
+            # A row: means of the training metrics since the last one, errors on the other splits.
+            row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}
+            if "log" in due:
+                row["learning_rate"] = float(run.schedule(state.step - 1))
+                row["train"] = window_means(state.window)
+                state = state.replace(window=jax.tree.map(jnp.copy, run.empty_window))
+                clock.training_logged(done - start)
+            if "evaluate" in due:
+                with clock.paused():
+                    for split in ("validation", "test"):
+                        if split in run.pipeline.examples:
+                            row[split] = evaluate(state, run.pipeline.evaluation(split))
+            if len(row) > 2:
+                row["clock"] = clock.read()
+                display.metrics(row)
+                if log is not None:
+                    log.write(row)
+            display.step(done)
+
+            # A checkpoint, after its row is on disk: a resume finds both.
+            if "save" in due or asked:
+                error = row.get("validation", {}).get("error")
+                checkpoints.save(done, state, validation_error=error)
+            if asked and done < run.steps:
+                checkpoints.wait()
+                raise preemption.Preempted(done)
+    return state
+
+
+def compiled(run: Experiment) -> tuple[Callable, Callable]:
+    """The run's two jitted functions: update(state, inputs), evaluate(state, batches)."""
+    whole = devices.replicated(run.mesh)
+    parts = {
+        "network": run.network,
+        "loss": run.loss,
+        "optimizer": run.optimizer,
+        "schedule": run.schedule,
+        "seed": run.config.seed,
+    }
+
+    @partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
+        # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
+        batch = run.pipeline.prepare(inputs, state.step)
+        state, measured = train_step(state, batch, **parts)
+        return state, measured["loss"]
+
+    sums_of = jax.jit(
+        partial(evaluation_step, network=run.evaluation_network, loss=run.evaluation_loss),
+        out_shardings=whole,
+    )
+
+    def evaluate(state: TrainState, batches: Iterable[Batch]) -> dict[str, float]:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        sums = [jax.device_get(sums_of(variables, batch)) for batch in batches]
+        total = {name: sum(float(part[name]) for part in sums) for name in sums[0]}
+        return {name: value / total["count"] for name, value in total.items() if name != "count"}
+
+    return update, evaluate
+
+
+def window_means(window: Mapping[str, jax.Array]) -> dict[str, float]:
+    """Means over the steps of a window."""
+    sums = {name: float(value) for name, value in jax.device_get(window).items()}
+    names = [name for name in sums if name not in ("steps", "not_finite")]
+    return {name: sums[name] / sums["steps"] for name in names}
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises UserError that names the first step whose loss was not finite."""
+    step = int(state.window["not_finite"])
+    if step >= 0:
+        raise UserError(
+            f"the loss of step {step} is not finite: stopped, that state is not saved; "
+            "a lower config.schedule.rate may help"
+        )
+
+
+def describe(run: Experiment) -> dict[str, Any]:
+    """The keys of result.json that say what ran."""
+    measured = cost.measure(run.evaluation_network)
+    return {
+        "network": run.config.model.name,
+        "params": parameter_count(models.variables_of(run.network)["params"]),
+        "multiply_adds": measured.multiply_adds,
+        "data": run.config.data.name,
+        "seed": run.config.seed,
+    }
+
+
+def print_plan(run: Experiment, description: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Says what will run, before it does."""
+    shape = "×".join(map(str, run.pipeline.image_shape))
+    examples = ", ".join(f"{n:,} {split}" for split, n in run.pipeline.examples.items())
+    device = jax.devices()[0]
+    print(
+        f"network  {description['network']}: {description['params']:,} parameters, "
+        f"{description['multiply_adds']:,} multiply-adds an image of {shape}\n"
+        f"data     {description['data']}: {examples}\n"
+        f"devices  {jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)\n"
+        f"steps    {run.steps:,} of {run.config.batch_size} images, "
+        f"{run.steps / run.pipeline.steps_per_epoch:.4g} epochs\n"
+        f"workdir  {workdir}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,165 @@
+"""Checkpoints: written by Orbax in the background, guarded by a sha256 per leaf beside the arrays.
+
+Orbax alone restores an array with a flipped bit without a word. Here every leaf is compared with
+its digest on restore; where one differs, the next older checkpoint is used and a warning says so.
+"""
+
+import errno
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from errors import UserError
+
+FOLDER = "checkpoints"
+METRIC = "validation_error"
+
+
+def digests(state: Any) -> dict[str, str]:
+    """sha256 of each leaf's bytes, by its path in the tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path): hashlib.sha256(np.ascontiguousarray(leaf).data).hexdigest()
+        for path, leaf in leaves
+    }
+
+
+class Checkpoints:
+    """The checkpoints of one workdir. Use as a context manager: leaving it waits for the last save.
+
+    keep: how many of the newest stay. The one with the least validation error stays too, where
+    saves carry one.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, keep: int):
+        self.folder = workdir.absolute() / FOLDER
+        policies: list[preservation_policy.PreservationPolicy] = [
+            preservation_policy.LatestN(keep),
+            # Orbax's own max_to_keep with best_fn would delete the newest.
+            preservation_policy.BestN(
+                get_metric_fn=lambda metrics: -metrics[METRIC],  # BestN keeps the highest
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                cleanup_tmp_directories=True,
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self.wait()
+        finally:
+            self.manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that can be restored, oldest first."""
+        return sorted(self.manager.all_steps())
+
+    def save(self, step: int, state: Any, *, validation_error: float | None) -> None:
+        """Starts to save `state` in the background; step is the number of updates it holds.
+
+        validation_error: of this very state, None where it was not evaluated.
+        Raises UserError where this save, or the one before it, could not be written.
+        """
+        if step in self.manager.all_steps():
+            return  # resumed at this very step: it is on disk already, whole
+        host = jax.device_get(state)
+        try:
+            self.manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    digests=ocp.args.JsonSave(digests(host)),
+                ),
+                metrics=None if validation_error is None else {METRIC: validation_error},
+                force=True,
+            )
+        except Exception as error:
+            raise self._not_written(error) from error
+
+    def wait(self) -> None:
+        """Returns when everything saved so far is on disk. Raises UserError where it is not."""
+        try:
+            self.manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: BaseException) -> UserError:
+        reasons = {errno.ENOSPC: "the disk is full", errno.EROFS: "the disk is read-only"}
+        text = str(error)
+        reason = reasons.get(getattr(error, "errno", None) or 0)
+        if reason is None and ("ENOSPC" in text or "No space left" in text):
+            reason = reasons[errno.ENOSPC]
+        whole = ", ".join(map(str, self.steps)) or "none"
+        return UserError(
+            f"{self.folder}: a checkpoint could not be saved: "
+            f"{reason or first_line(error)}; whole checkpoints of steps: {whole}"
+        )
+
+    def restore_newest(self, like: Any) -> Any | None:
+        """The newest intact checkpoint, in the shapes and shardings of `like`; None where none is.
+
+        Raises UserError where there are checkpoints and all are damaged.
+        """
+        damaged = []
+        for step in reversed(self.steps):
+            try:
+                return self.restore(step, like)
+            except UserError as error:
+                damaged.append(step)
+                logging.warning("%s; trying the one before it", error)
+        if damaged:
+            raise UserError(
+                f"{self.folder}: every checkpoint is damaged "
+                f"(steps {', '.join(map(str, sorted(damaged)))}); move them away to start anew"
+            )
+        return None
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The checkpoint of `step`, in the shapes and shardings of `like`.
+
+        Raises UserError where it is damaged or of another network.
+        """
+        try:
+            restored = self.manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(jax.tree.map(abstract, like)),
+                    digests=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:  # TensorStore, JSON and file errors have no common ancestor
+            raise UserError(
+                f"{self.folder / str(step)}: unreadable checkpoint ({first_line(error)})"
+            ) from error
+        found = digests(jax.device_get(restored.state))
+        wrong = [name for name, digest in found.items() if restored.digests.get(name) != digest]
+        if wrong:
+            raise UserError(f"{self.folder / str(step)}: damaged checkpoint, in {wrong[0]}")
+        return restored.state
+
+
+def abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    """Shape, type and sharding of an array, without its values."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's own words, cut to one readable line."""
+    text = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {text[0][:160]}"

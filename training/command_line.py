@@ -1,0 +1,51 @@
+"""How the entry scripts start: flags parsed, bad input answered by one line and exit status 2."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+from absl import app, flags, logging
+
+from errors import UserError
+
+EXIT_STATUS = 2
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Parses the flags of sys.argv and calls `main`; never returns."""
+    app.run(lambda _: _guarded(main), flags_parser=_parse)
+    raise SystemExit(0)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one line on standard error and leaves with status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_STATUS)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    # A config file runs while flags are parsed, and ml_collections raises what Python raises for a
+    # mistyped override: all of it is the user's input, and one line is the answer.
+    try:
+        rest = app.parse_flags_with_usage(arguments)
+    except UserError as error:
+        fail(str(error))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        fail(text.strip().strip("\"'").splitlines()[0] if text.strip() else type(error).__name__)
+    if rest[1:]:
+        fail(f"unexpected argument {rest[1]!r}")
+    return rest
+
+
+def _guarded(main: Callable[[], Any]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    logging.set_stderrthreshold("warning")
+    try:
+        main()
+    except UserError as error:
+        if jax.process_count() > 1:
+            # The other processes of the job must not wait for this one.
+            fail(f"process {jax.process_index()}: {error}")
+        fail(str(error))

@@ -1,0 +1,26 @@
+"""Durations as papers quote them ("60 epochs", "64000 steps", "600000 examples"), made steps here.
+
+The one place where a duration becomes a number of steps. One epoch is n // batch steps.
+"""
+
+import re
+
+from errors import UserError
+
+FORM = '"N steps", "N epochs" or "N examples"'
+
+
+def in_steps(field: str, duration: str, *, steps_per_epoch: int, batch_size: int) -> int:
+    """The number of steps, rounded to the nearest, that `duration` names.
+
+    Raises UserError, with the name of the config `field`, for another form or less than one step.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[0-9]+)?) *(step|epoch|example)s?", duration.strip())
+    if match is None:
+        raise UserError(f"{field}: {duration!r} is not of the form {FORM}")
+    number, unit = float(match[1]), match[2]
+    per_unit = {"step": 1.0, "epoch": float(steps_per_epoch), "example": 1 / batch_size}[unit]
+    steps = round(number * per_unit)
+    if steps < 1:
+        raise UserError(f"{field}: {duration!r} is less than one step")
+    return steps

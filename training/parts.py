@@ -1,0 +1,39 @@
+"""How a config names one part of a run: a "name" and that part's own fields, nothing else.
+
+`config.optimizer = {"name": "sgd", "momentum": 0.9, ...}` calls the function of that name with the
+other fields as keyword arguments, so every field is read by somebody, and a field that the part
+does not have is an error.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from errors import UserError
+
+Part = TypeVar("Part")
+
+
+def build(
+    field: str, config: Mapping, table: Mapping[str, Callable[..., Part]], *args: Any
+) -> Part:
+    """Calls `table[config["name"]](*args, **the other fields)`.
+
+    Raises UserError for a name that is not in `table`, or fields that are not the part's keyword
+    arguments.
+    """
+    name = config.get("name")
+    if name not in table:
+        raise UserError(f"config.{field}: {name!r} is none of {', '.join(table)}")
+    fields = {key: value for key, value in config.items() if key != "name"}
+    parameters = inspect.signature(table[name]).parameters.values()
+    own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for key in fields:
+        if key not in own:
+            raise UserError(
+                f"config.{field}: {name} has no field {key!r}; fields: {', '.join(own) or 'none'}"
+            )
+    for key in own:
+        if key not in fields:
+            raise UserError(f"config.{field}: {name} needs the field {key!r}")
+    return table[name](*args, **fields)

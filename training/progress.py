@@ -1,0 +1,100 @@
+"""What a run says on the terminal: the plan before it, one progress display, the table after it."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_SECONDS = 10.0  # between lines where the output is a file or a pipe
+
+
+class Progress:
+    """Loss, error, images/s and time left. A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, start: int, total: int):
+        self.total, self.start = total, start
+        self.began = self.said = time.monotonic()
+        self.text = ""
+        terminal = sys.stderr.isatty()
+        self.bar = (
+            tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if terminal else None
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def metrics(self, row: Mapping[str, Any]) -> None:
+        """Takes the figures to show from a row of metrics.jsonl."""
+        parts = []
+        if "train" in row:
+            parts.append(f"loss {row['train']['loss']:.4f}")
+        parts += [
+            f"{group} error {100 * row[group]['error']:.2f}%"
+            for group in ("train", "validation", "test")
+            if group in row
+        ]
+        if "images_per_s" in row["clock"]:
+            parts.append(f"{row['clock']['images_per_s']:,.0f} images/s")
+        self.text = ", ".join(parts)
+
+    def step(self, done: int) -> None:
+        """Shows that `done` steps are done."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(self.text, refresh=False)
+            self.bar.update(done - self.bar.n)
+            return
+        now = time.monotonic()
+        if done == self.total or now - self.said >= LINE_SECONDS:
+            self.said = now
+            left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
+            print(f"step {done}/{self.total}, {self.text}, {left:.0f} s left", flush=True)
+
+    def line(self, text: str) -> None:
+        """Prints a line without breaking the bar."""
+        tqdm.write(text)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """The final table of a run, errors and accuracy in percent."""
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.2f}%"
+
+    heading = ("result", "step", "train error", "validation error", "test error", "test accuracy")
+    rows = [heading]
+    for name, label in (
+        ("last", "last step"),
+        ("validation_best", "best by validation"),
+        ("test_best", "best by test (not for choosing)"),
+    ):
+        entry = result[name]
+        if entry is None:
+            continue
+        test = entry["test_error"]
+        rows.append(
+            (
+                label,
+                str(entry["step"]),
+                percent(entry.get("train_error")),
+                percent(entry.get("validation_error")),
+                percent(test),
+                percent(1 - test),
+            )
+        )
+    return table(rows)
