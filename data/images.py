@@ -6,9 +6,10 @@ raises becomes a one-line ValueError, never a half-grey picture.
 """
 
 import io
+import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -23,14 +24,25 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def decode(encoded: bytes, channels: int) -> np.ndarray:
     """Returns the pixels of a PNG or JPEG file as uint8 [H, W, channels].
 
-    `channels` is 1 (grey) or 3 (RGB); other colour models (grey, palette, CMYK) are converted.
-    Raises ValueError, in one line, on anything that is not a whole image.
+    `channels` is 1 (grey) or 3 (RGB). Grey, palette and CMYK files are converted, 16 bits are
+    scaled to 8, transparency is dropped, a rotation noted in EXIF is not applied.
+    Raises ValueError, in one line, on anything that is not a whole image of at least 2×2 pixels.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as opened:
+            image: Image.Image = opened
+            if image.mode.startswith("I"):
+                # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
+                image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+            elif image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow's message may hold the address of the stream object, which tells nobody anything.
-        reason = "no known image format" if "identify" in str(error) else str(error)
-        raise ValueError(f"not a whole image ({reason})") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+    except UnidentifiedImageError as error:
+        raise ValueError("neither a PNG nor a JPEG image") from error
+    # Pillow's readers also let the built-in errors of their parsing through.
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a whole image ({error})") from error
+    height, width = pixels.shape[:2]
+    if min(height, width) < 2:
+        raise ValueError(f"an image of {width}×{height} pixels")
+    return pixels.reshape(height, width, channels)
