@@ -1,0 +1,216 @@
+"""What a network costs, measured on itself: parameters, multiply-adds, receptive fields.
+
+The network is traced once on the shape of one image, so nothing is allocated. Parameters come from
+its own parameter tree, multiply-adds and receptive fields from the equations of its own jaxpr, and
+both go to the layer whose call they were traced in. Multiply-adds count the weights of convolutions
+and dense products once per output position, taps on padding included; biases, batch norm, pooling
+and activations are left out: the convention of He et al. 2016, whose "FLOPs" are multiply-adds.
+
+Layers that trace to something else than what they are (the partial connection table of LeNet-5's
+C3, say) declare their own cost with a method `multiply_adds(*input_shapes) -> int`, the shapes and
+the count being those of one image. Imports only `models`.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models import layers
+from models.walk import MARK, Walk, Window
+
+Path = tuple[str, ...]
+
+KINDS: dict[type[nn.Module], str] = {
+    layers.AvgPool: "average pool",
+    layers.BatchNorm: "batch norm",
+    layers.Conv: "conv",
+    layers.Dense: "dense",
+    layers.GlobalAvgPool: "global average pool",
+    layers.LocalResponseNorm: "local response norm",
+    layers.MaxPool: "max pool",
+    nn.Dropout: "dropout",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One row of a network's table.
+
+    output: the shape for one image. window: None where nothing slides. receptive_field: (height,
+    width) in pixels of the input, whether or not they lie inside the image; None where the layer
+    computes nothing at test time. declared: the multiply-adds are the layer's own word. calls: how
+    often one image passes through it; multiply_adds is the sum over the calls, the other figures
+    are those of the first.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    params: int
+    multiply_adds: int
+    window: Window | None = None
+    receptive_field: tuple[int, int] | None = None
+    declared: bool = False
+    calls: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """A network's totals and its layers, in the order they are called."""
+
+    params: int
+    multiply_adds: int
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+
+
+def measure(network: layers.Network) -> Cost:
+    """Traces `network` as it stands (its heads included) on one image and counts.
+
+    Raises ValueError where the network cannot take its own input, or where convolutions run a
+    number of times that no shape tells (in a `while` or `cond`).
+    """
+    calls: list[_Call] = []
+    open_calls: list[int] = []
+
+    def record(
+        call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    ) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        index, module = len(calls), context.module
+        parent = open_calls[-1] if open_calls else None
+        if parent is not None and calls[parent].path == module.path:
+            return call(*args, **kwargs)  # remat and super() call the same module inside itself
+        calls.append(_Call(module.path, type(module), parent))
+        declaration = getattr(module, "multiply_adds", None)
+        if declaration is not None:
+            shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(args) if hasattr(leaf, "shape")]
+            calls[index].declared = declaration(*shapes)
+        open_calls.append(index)
+        # The scope's name travels with every equation, into jit, remat and scan as well.
+        with jax.named_scope(f"{MARK}{index}"):
+            out = call(*args, **kwargs)
+        open_calls.pop()
+        arrays = [leaf for leaf in jax.tree.leaves(out) if hasattr(leaf, "shape")]
+        calls[index].output = tuple(arrays[0].shape[1:]) if arrays else ()
+        return out
+
+    images = jax.ShapeDtypeStruct((1, *network.input), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with nn.intercept_methods(record):
+        closed, shapes = jax.make_jaxpr(network.init_with_output, return_shape=True)(key, images)
+    params = shapes[1].get("params", {})
+    owners = _owners(calls, params)
+    walk = Walk(owners)
+    walk.follow(closed.jaxpr, closed.jaxpr.invars[-1])
+    return _tabulate(network, calls, owners, walk, params)
+
+
+@dataclasses.dataclass
+class _Call:
+    """One call of one module while the network was traced."""
+
+    path: Path
+    module: type[nn.Module]
+    parent: int | None
+    declared: int | None = None
+    output: tuple[int, ...] = ()
+
+
+def _owners(calls: Sequence[_Call], params: Mapping[str, Any]) -> list[int]:
+    """For each call the call whose row it belongs to: mostly itself.
+
+    A layer that declares its cost owns what it calls, a convolution its batch norm.
+    """
+    with_kernel = {path for path, name, _ in _arrays(params) if name == "kernel"}
+    owners: list[int] = []
+    for index, call in enumerate(calls):
+        owner = index
+        if call.parent is not None:
+            above = calls[owners[call.parent]]
+            is_norm = issubclass(call.module, layers.BatchNorm) and call.path[-1] == "bn"
+            if above.declared is not None or (is_norm and above.path in with_kernel):
+                owner = owners[call.parent]
+        owners.append(owner)
+    return owners
+
+
+def _tabulate(
+    network: layers.Network,
+    calls: Sequence[_Call],
+    owners: Sequence[int],
+    walk: Walk,
+    params: Mapping[str, Any],
+) -> Cost:
+    """Folds calls, equations and parameters into one row per layer."""
+    row_of: dict[Path, Path] = {}
+    for index, call in enumerate(calls):
+        row_of.setdefault(call.path, calls[owners[index]].path)
+    own_params: collections.Counter[Path] = collections.Counter()
+    for path, _, size in _arrays(params):
+        while path not in row_of:  # a module that is used by another method than __call__
+            path = path[:-1]
+        own_params[row_of[path]] += size
+
+    containers = {
+        calls[call.parent].path
+        for index, call in enumerate(calls)
+        if owners[index] == index and call.parent is not None
+    }
+    rows: dict[Path, Layer] = {}
+    for index, call in enumerate(calls):
+        if owners[index] != index:
+            continue
+        path = call.path
+        counted = walk.multiply_adds[index] if call.declared is None else call.declared
+        if path in containers and not own_params[path] and not counted:
+            continue
+        if path in rows:
+            row = rows[path]
+            rows[path] = dataclasses.replace(
+                row, calls=row.calls + 1, multiply_adds=row.multiply_adds + counted
+            )
+            continue
+        rows[path] = Layer(
+            name="/".join(path) or type(network).__name__,
+            kind=_kind(call.module, walk.groups.get(index)),
+            output=call.output,
+            params=own_params[path],
+            multiply_adds=counted,
+            window=walk.window(index),
+            receptive_field=walk.receptive_field(index),
+            declared=call.declared is not None,
+        )
+    table = tuple(rows.values())
+    return Cost(
+        params=sum(size for _, _, size in _arrays(params)),
+        multiply_adds=sum(row.multiply_adds for row in table),
+        input_shape=network.input,
+        layers=table,
+    )
+
+
+def _arrays(tree: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, str, int]]:
+    """(path of the module that holds it, name, number of values) of a parameter tree's arrays."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _arrays(value, (*path, name))
+        else:
+            yield path, name, math.prod(value.shape)
+
+
+def _kind(module: type[nn.Module], groups: tuple[int, int] | None) -> str:
+    """What a layer is in words: "conv", "conv, 2 groups", "depthwise conv", "max pool", ..."""
+    known = next((base for base in module.__mro__ if base in KINDS), None)
+    if known is layers.Conv and groups is not None and groups[0] > 1:
+        count, channels = groups
+        return "depthwise conv" if count == channels else f"conv, {count} groups"
+    return KINDS[known] if known else re.sub("(?<=[a-z])(?=[A-Z])", " ", module.__name__).lower()

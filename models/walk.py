@@ -1,0 +1,406 @@
+"""Follows the images through a traced network: its products, windows and receptive fields.
+
+A jaxpr says which weights meet how many positions and which pixels an array depends on, so the
+counts of `cost.py` need no formula per layer that could disagree with what the layer computes.
+Knows jaxprs alone, no network and no layer.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jax.extend import core
+
+MARK = "call:"  # what the scope of a module's call is named, the call's number behind it
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The sliding window of a layer: (height, width) of each, padding as ((top, bottom), ...)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[tuple[int, int], tuple[int, int]]
+
+
+# Receptive fields. For each image axis, what position p of an array sees of the input: the pixels
+# jump·p + low ... jump·p + high, where p runs along the array's dimension `dim`. Where all
+# positions see the same, `dim` is None and `jump` 0. Low and high are exact for branches too: the
+# hull of what the branches see.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sight:
+    dim: int | None
+    jump: int
+    low: int
+    high: int
+
+    def of_all(self, positions: int) -> "_Sight":
+        """What all positions along the dimension see together."""
+        return _Sight(None, 0, self.low, self.high + self.jump * (positions - 1))
+
+    def window(self, first: int, last: int, stride: int) -> "_Sight":
+        """What a window over positions stride·p + first ... stride·p + last sees."""
+        if self.dim is None:
+            return self
+        low, high = self.low + self.jump * first, self.high + self.jump * last
+        return _Sight(self.dim, self.jump * stride, low, high)
+
+    def at(self, dim: int | None, positions: int) -> "_Sight":
+        """The same, the dimension being called `dim` now; None where it is no more."""
+        if self.dim is None or dim is None:
+            return self.of_all(positions) if self.dim is not None else self
+        return dataclasses.replace(self, dim=dim)
+
+
+_Field = tuple[_Sight, ...]  # one for the image's rows, one for its columns
+
+
+def _hull(fields: Sequence[tuple[_Field, tuple[int, ...]]]) -> _Field:
+    """What several arrays that meet see together; each comes with its shape."""
+    joined = []
+    for axis in range(2):
+        sights = [(field[axis], shape) for field, shape in fields]
+        if len({(sight.dim, sight.jump) for sight, _ in sights}) > 1:
+            sights = [
+                (sight if sight.dim is None else sight.of_all(shape[sight.dim]), shape)
+                for sight, shape in sights
+            ]
+        low = min(sight.low for sight, _ in sights)
+        high = max(sight.high for sight, _ in sights)
+        joined.append(dataclasses.replace(sights[0][0], low=low, high=high))
+    return tuple(joined)
+
+
+class Walk:
+    """Follows what depends on the images through a jaxpr; collects by call what it meets."""
+
+    def __init__(self, owners: Sequence[int]) -> None:
+        """owners: for each call by number the call that is credited with its equations."""
+        self.owners = owners
+        self.multiply_adds: collections.Counter[int | None] = collections.Counter()
+        self.windows: dict[int | None, Window] = {}
+        self.groups: dict[int | None, tuple[int, int]] = {}
+        self.first: dict[int | None, _Field] = {}  # what the call's first equation was given
+        self.last: dict[int | None, _Field] = {}  # and its last one gave
+
+    def follow(self, jaxpr: Any, images: Any) -> None:
+        """Walks a whole traced network; images: its input variable of shape [1, H, W, C]."""
+        shape = images.aval.shape
+        pixel = tuple(_Sight(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
+        self._run(jaxpr, {images: pixel}, None)
+
+    def receptive_field(self, call: int) -> tuple[int, int] | None:
+        """(height, width) in pixels that an output of the call depends on."""
+        if call not in self.last:
+            return None
+        rows, columns = (sight.high - sight.low + 1 for sight in self.last[call])
+        return rows, columns
+
+    def window(self, call: int) -> Window | None:
+        """The call's sliding window: its equation's, else what its receptive field grew by."""
+        if call in self.windows or call not in self.last:
+            return self.windows.get(call)
+        sides = []
+        for before, after in zip(self.first[call], self.last[call], strict=True):
+            if before.dim is None or after.dim is None:
+                return None
+            low, high = before.low - after.low, after.high - before.high
+            sides.append((low // before.jump, high // before.jump, after.jump // before.jump))
+        (top, bottom, down), (left, right, across) = sides
+        kernel = (top + bottom + 1, left + right + 1)
+        if kernel == (1, 1) and (down, across) == (1, 1):
+            return None
+        return Window(kernel, (down, across), ((top, 0), (left, 0)))
+
+    def _run(
+        self, jaxpr: Any, known: Mapping[Any, _Field], outer: int | None
+    ) -> list[_Field | None]:
+        """Walks one jaxpr; `known`: the fields of those inputs that depend on the images.
+
+        Returns the fields of the outputs. outer: the call that the jaxpr itself is traced in.
+        """
+        fields = dict(known)
+
+        def field(atom: Any) -> _Field | None:
+            return None if isinstance(atom, core.Literal) else fields.get(atom)
+
+        for equation in jaxpr.eqns:
+            inputs = [field(atom) for atom in equation.invars]
+            if not any(inputs):
+                continue
+            call = self._call_of(equation, outer)
+            self.first.setdefault(call, next(seen for seen in inputs if seen is not None))
+            for out, seen in zip(equation.outvars, self._step(equation, inputs, call), strict=True):
+                if seen is not None:
+                    fields[out] = self.last[call] = seen
+        return [field(atom) for atom in jaxpr.outvars]
+
+    def _call_of(self, equation: Any, outer: int | None) -> int | None:
+        """The call an equation was traced in, from its scopes; `outer` where they do not say."""
+        for scope in reversed(equation.source_info.name_stack.stack):
+            if scope.name.startswith(MARK):
+                return self.owners[int(scope.name.removeprefix(MARK))]
+        return outer
+
+    def _step(
+        self, equation: Any, inputs: list[_Field | None], call: int | None
+    ) -> Sequence[_Field | None]:
+        """The fields of one equation's outputs."""
+        name = equation.primitive.name
+        if name == "conv_general_dilated":
+            return [self._conv(equation, inputs, call)]
+        if name == "dot_general":
+            return [self._dot(equation, inputs, call)]
+        if name.startswith("reduce_window"):
+            return [self._pool(equation, seen, call) for seen in inputs[: len(equation.outvars)]]
+        rule = _RULES.get(name)
+        if rule is not None and inputs[0] is not None and not any(inputs[1:]):
+            shape = equation.invars[0].aval.shape
+            return [rule(equation.params, inputs[0], shape, equation.outvars[0].aval.shape)]
+        if name == "concatenate":
+            return [_concatenate(equation, inputs)]
+        if name == "scan":
+            return self._scan(equation, inputs, call)
+        bodies = list(_jaxprs(equation.params.values()))
+        if len(bodies) == 1 and len(bodies[0].invars) == len(equation.invars):
+            known = {var: seen for var, seen in zip(bodies[0].invars, inputs, strict=True) if seen}
+            return self._run(bodies[0], known, call)
+        if any(_has_products(body) for body in bodies):
+            raise ValueError(f"how often the layers inside {name!r} run cannot be counted")
+        return [_pointwise(equation, inputs, out.aval.shape) for out in equation.outvars]
+
+    def _conv(self, equation: Any, inputs: list[_Field | None], call: int | None) -> _Field | None:
+        lhs, rhs = (atom.aval for atom in equation.invars)
+        out = equation.outvars[0].aval
+        numbers = equation.params["dimension_numbers"]
+        self.multiply_adds[call] += out.size * rhs.size // rhs.shape[numbers.rhs_spec[0]]
+        seen = inputs[0]
+        stretched = max(equation.params["lhs_dilation"], default=1) > 1
+        if seen is None or inputs[1] is not None or len(lhs.shape) != 4 or stretched:
+            return _pointwise(equation, inputs, ())
+        kernel = [rhs.shape[dim] for dim in numbers.rhs_spec[2:]]
+        strides, pads = equation.params["window_strides"], equation.params["padding"]
+        self._window(call, kernel, strides, pads)
+        groups = equation.params["feature_group_count"]
+        self.groups.setdefault(call, (groups, lhs.shape[numbers.lhs_spec[1]]))
+        field = []
+        for sight in seen:
+            if sight.dim in numbers.lhs_spec[2:]:
+                axis = numbers.lhs_spec[2:].index(sight.dim)
+                low, stretch = pads[axis][0], equation.params["rhs_dilation"][axis]
+                last = (kernel[axis] - 1) * stretch - low
+                sight = sight.window(-low, last, strides[axis]).at(
+                    numbers.out_spec[2 + axis], lhs.shape[sight.dim]
+                )
+            elif sight.dim is not None:  # contracted as channels
+                sight = sight.of_all(lhs.shape[sight.dim])
+            field.append(sight)
+        return tuple(field)
+
+    def _dot(self, equation: Any, inputs: list[_Field | None], call: int | None) -> _Field:
+        shapes = [atom.aval.shape for atom in equation.invars]
+        out = equation.outvars[0].aval
+        contracted, batched = equation.params["dimension_numbers"]
+        taps = math.prod(shapes[0][dim] for dim in contracted[0])
+        self.multiply_adds[call] += out.size * taps
+        met = []
+        offset = len(batched[0])
+        for side, seen in enumerate(inputs):
+            kept = [
+                dim
+                for dim in range(len(shapes[side]))
+                if dim not in contracted[side] and dim not in batched[side]
+            ]
+            place = {dim: index for index, dim in enumerate(batched[side])}
+            place |= {dim: offset + index for index, dim in enumerate(kept)}
+            offset += len(kept)
+            if seen is not None:
+                met.append((_renamed(seen, shapes[side], place), out.shape))
+        return _hull(met)
+
+    def _pool(self, equation: Any, seen: _Field | None, call: int | None) -> _Field | None:
+        if seen is None:
+            return None
+        window = equation.params["window_dimensions"]
+        strides, pads = equation.params["window_strides"], equation.params["padding"]
+        if len(window) == 4 and window[1:3] != (1, 1):
+            self._window(call, window[1:3], strides[1:3], pads[1:3])
+        field = []
+        for sight in seen:
+            if sight.dim is not None:
+                low = pads[sight.dim][0]
+                sight = sight.window(-low, window[sight.dim] - 1 - low, strides[sight.dim])
+            field.append(sight)
+        return tuple(field)
+
+    def _window(self, call: int | None, kernel: Any, stride: Any, pad: Any) -> None:
+        window = Window(
+            (kernel[0], kernel[1]), (stride[0], stride[1]), (tuple(pad[0]), tuple(pad[1]))
+        )
+        self.windows.setdefault(call, window)
+
+    def _scan(
+        self, equation: Any, inputs: list[_Field | None], call: int | None
+    ) -> Sequence[_Field | None]:
+        """A loop of known length, walked turn by turn, since a receptive field grows with each."""
+        body = equation.params["jaxpr"].jaxpr
+        constants, carried = equation.params["num_consts"], equation.params["num_carry"]
+        carry = inputs[constants : constants + carried]
+        slices = []
+        for atom, seen in zip(
+            equation.invars[constants + carried :], inputs[constants + carried :], strict=True
+        ):
+            shape = atom.aval.shape
+            shift = {dim: dim - 1 for dim in range(1, len(shape))}
+            slices.append(None if seen is None else _renamed(seen, shape, shift))
+        stacked: list[_Field | None] = []
+        for _ in range(equation.params["length"]):
+            turn = [*inputs[:constants], *carry, *slices]
+            known = {var: seen for var, seen in zip(body.invars, turn, strict=True) if seen}
+            outputs = self._run(body, known, call)
+            carry, stacked = outputs[:carried], outputs[carried:]
+        for index, seen in enumerate(stacked):
+            if seen is not None:
+                shape = equation.outvars[carried + index].aval.shape
+                stacked[index] = _renamed(
+                    seen, shape[1:], {dim: dim + 1 for dim in range(len(shape) - 1)}
+                )
+        return [*carry, *stacked]
+
+
+def _jaxprs(values: Any) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters."""
+    for value in values:
+        if isinstance(value, core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, core.Jaxpr):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _jaxprs(value)
+
+
+def _has_products(jaxpr: Any) -> bool:
+    return any(
+        equation.primitive.name in ("conv_general_dilated", "dot_general")
+        or any(_has_products(body) for body in _jaxprs(equation.params.values()))
+        for equation in jaxpr.eqns
+    )
+
+
+def _renamed(seen: _Field, shape: Sequence[int], place: Mapping[int, int]) -> _Field:
+    """The field after dimension d became place[d]; those without a place are seen as a whole."""
+    return tuple(
+        sight if sight.dim is None else sight.at(place.get(sight.dim), shape[sight.dim])
+        for sight in seen
+    )
+
+
+def _pointwise(
+    equation: Any, inputs: Sequence[_Field | None], shape: tuple[int, ...]
+) -> _Field | None:
+    """Position by position where shapes agree, else every output sees what any input sees."""
+    met = []
+    mixes = equation.primitive.name in _MIXING
+    for atom, seen in zip(equation.invars, inputs, strict=True):
+        if seen is not None:
+            own = atom.aval.shape
+            place = {} if mixes or own != shape else {dim: dim for dim in range(len(own))}
+            met.append((_renamed(seen, own, place), own))
+    return _hull(met) if met else None
+
+
+def _concatenate(equation: Any, inputs: Sequence[_Field | None]) -> _Field:
+    along, start, met = equation.params["dimension"], 0, []
+    for atom, seen in zip(equation.invars, inputs, strict=True):
+        shape = atom.aval.shape
+        if seen is not None:
+            moved = tuple(
+                sight.window(-start, -start, 1) if sight.dim == along else sight for sight in seen
+            )
+            met.append((moved, equation.outvars[0].aval.shape))
+        start += shape[along]
+    return _hull(met)
+
+
+def _broadcast(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    place = dict(enumerate(params["broadcast_dimensions"]))
+    return _renamed(seen, shape, {dim: to for dim, to in place.items() if shape[dim] == out[to]})
+
+
+def _reshape(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    # A side that is kept, or cut into pieces (H -> H/2, 2), lives on as the outermost of them, the
+    # rest being a window over its neighbours; one merged with another is seen as a whole.
+    outermost = {math.prod(out[:dim]): dim for dim in reversed(range(len(out))) if out[dim] > 1}
+    field = []
+    for sight in seen:
+        if sight.dim is not None:
+            side, to = shape[sight.dim], outermost.get(math.prod(shape[: sight.dim]))
+            ends = {math.prod(out[: dim + 1]) for dim in range(len(out))}
+            if to is None or side % out[to] or math.prod(shape[: sight.dim + 1]) not in ends:
+                sight = sight.of_all(side)
+            else:
+                piece = side // out[to]
+                sight = sight.window(0, piece - 1, piece).at(to, out[to])
+        field.append(sight)
+    return tuple(field)
+
+
+def _transpose(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    return _renamed(seen, shape, {dim: to for to, dim in enumerate(params["permutation"])})
+
+
+def _squeeze(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    gone = {dim % len(shape) for dim in params["dimensions"]}
+    kept = [dim for dim in range(len(shape)) if dim not in gone]
+    return _renamed(seen, shape, {dim: to for to, dim in enumerate(kept)})
+
+
+def _reduce(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    return _squeeze({"dimensions": params["axes"]}, seen, shape, out)
+
+
+def _slice(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    steps = params["strides"] or (1,) * len(shape)
+    starts = params["start_indices"]
+    return tuple(
+        sight
+        if sight.dim is None
+        else sight.window(starts[sight.dim], starts[sight.dim], steps[sight.dim])
+        for sight in seen
+    )
+
+
+def _pad(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
+    field = []
+    for sight in seen:
+        if sight.dim is not None:
+            low, _, between = params["padding_config"][sight.dim]
+            all_see = sight.of_all(shape[sight.dim])
+            sight = all_see if between else sight.window(-low, -low, 1)
+        field.append(sight)
+    return tuple(field)
+
+
+_RULES: dict[str, Callable[[Any, _Field, Any, Any], _Field]] = {
+    "broadcast_in_dim": _broadcast,
+    "pad": _pad,
+    "reduce_and": _reduce,
+    "reduce_max": _reduce,
+    "reduce_min": _reduce,
+    "reduce_or": _reduce,
+    "reduce_prod": _reduce,
+    "reduce_sum": _reduce,
+    "argmax": _reduce,
+    "argmin": _reduce,
+    "reshape": _reshape,
+    "slice": _slice,
+    "squeeze": _squeeze,
+    "transpose": _transpose,
+}
+
+# These keep the shape and yet let positions see each other.
+_MIXING = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft", "gather", "rev", "sort"}
