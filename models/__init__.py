@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import alexnet, cuda_convnet, inception, lenet, resnet
+from models import alexnet, cuda_convnet, inception, lenet, nin, resnet, vgg
 from models.layers import INITIALIZERS, Network, Outputs
 from models.presets import Preset
 
@@ -22,6 +22,8 @@ NETWORKS: dict[str, Preset] = {
     **lenet.PRESETS,
     **alexnet.PRESETS,
     **cuda_convnet.PRESETS,
+    **vgg.PRESETS,
+    **nin.PRESETS,
     **inception.PRESETS,
     **resnet.PRESETS,
 }

@@ -329,6 +329,10 @@ class AvgPool(nn.Module):
         return (total * share.reshape(1, *share.shape, 1)).astype(x.dtype)
 
 
+# What a network's fields for a pooling layer may name.
+POOLS: dict[str, type[MaxPool] | type[AvgPool]] = {"max": MaxPool, "average": AvgPool}
+
+
 class GlobalAvgPool(nn.Module):
     """Mean over all positions: x [N, H, W, C] -> [N, C]. Lin et al. 2014, section 3.2."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from models.layers import (
     ACTIVATIONS,
     INITIALIZERS,
-    AvgPool,
+    POOLS,
     Conv,
     Dense,
     Initializer,
@@ -27,8 +27,6 @@ from models.layers import (
     uniform_fan_in,
 )
 from models.presets import Preset
-
-POOLS: dict[str, type[MaxPool] | type[AvgPool]] = {"max": MaxPool, "average": AvgPool}
 
 # Table I: the S2 maps that each map of C3 sees.
 C3_TABLE = (

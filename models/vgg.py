@@ -1,0 +1,143 @@
+"""VGG: Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition",
+ICLR 2015 (arXiv 1409.1556).
+
+The columns of Table 1 are data; layer names are those of the authors' release (conv1_1 ... fc8).
+Imports only `models`.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from models.layers import Conv, Dense, LocalResponseNorm, MaxPool, Network, chosen
+from models.presets import Preset
+
+# Kernel sizes by stage, one column of Table 1 each. Maps: 64, 128, 256, 512, 512.
+CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+    # Section 4.1: B with each pair of 3×3 layers replaced by one 5×5.
+    "B_5x5": ((5,), (5,), (5,), (5,), (5,)),
+}
+FEATURES = (64, 128, 256, 512, 512)
+
+
+class VGG(Network):
+    """Five stages of small convolutions, each ended by 2×2 max pooling, and three dense layers.
+
+    configuration: a column of Table 1, or "B_5x5". lrn: response normalisation after conv1_1.
+    batch_norm, batch_norm_group: a batch norm in every convolution (which keeps its bias), with
+    statistics over groups of so many images (0: the whole batch).
+    dense_features: widths of fc6 and fc7; dropout: the rate after each.
+    init_std: of the paper's Gaussian weights. Printed is a variance of 10⁻², so 0.1; 0.01 is the
+    common reading.
+    dense_form: fc6 to fc8 act at every position of a larger image: logits [N, h, w, classes]
+    (section 3.2), with the same weights.
+    """
+
+    configuration: str = "D"
+    lrn: bool = False
+    batch_norm: bool = False
+    batch_norm_group: int = 0
+    dense_features: tuple[int, int] = (4096, 4096)
+    dropout: float = 0.5
+    init_std: float = 0.1
+    dense_form: bool = False
+
+    @nn.compact
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """[N, H, W, C] -> logits [N, classes]."""
+        stages = chosen("configuration", self.configuration, CONFIGURATIONS)
+        init: dict[str, Any] = {
+            "kernel_init": self.kernel_init(nn.initializers.normal(self.init_std)),
+            **self.types,
+        }
+        batch_norm = {"group": self.batch_norm_group} if self.batch_norm else None
+
+        x = images
+        for stage, (kernels, features) in enumerate(zip(stages, FEATURES, strict=True), start=1):
+            for index, side in enumerate(kernels, start=1):
+                conv = Conv(
+                    features=self.channels(features),
+                    kernel=(side, side),
+                    pad=side // 2,
+                    batch_norm=batch_norm,
+                    **init,
+                    name=f"conv{stage}_{index}",
+                )
+                x = nn.relu(conv(x, train))
+                if self.lrn and (stage, index) == (1, 1):
+                    x = LocalResponseNorm(name="lrn1")(x)
+            x = MaxPool(2, 2, name=f"pool{stage}")(x)
+
+        dense = partial(Dense, **init)
+        # Five halvings lie between the image and fc6.
+        first = (self.input[0] // 32, self.input[1] // 32)
+        windows = {"fc6": first, "fc7": (1, 1), "fc8": (1, 1)} if self.dense_form else {}
+        for name, features in zip(("fc6", "fc7"), self.dense_features, strict=True):
+            x = dense(features=self.channels(features), window=windows.get(name), name=name)(x)
+            x = nn.relu(x)
+            x = nn.Dropout(self.dropout, deterministic=not train, name=f"drop{name[-1]}")(x)
+        return dense(features=self.num_classes, window=windows.get("fc8"), name="fc8")(x), {}
+
+
+# Columns: (millions of parameters in Table 2, top-1 and top-5 error in Table 3 at S = Q = 256).
+_PRINTED = {
+    "A": ("133 million", "29.6%", "10.4%"),
+    "A-LRN": ("133 million", "29.7%", "10.5%"),
+    "B": ("133 million", "28.7%", "9.9%"),
+    "C": ("134 million", "28.1%", "9.4%"),
+    "D": ("138 million", "27.0%", "8.8%"),
+    "E": ("144 million", "27.3%", "9.0%"),
+}
+_FROM_A = (
+    "All weights start at random; the paper starts the first four convolutions and the dense "
+    "layers from a trained A."
+)
+_IMAGENET = {"input": (224, 224, 3), "num_classes": 1000}
+
+
+def _as_printed(column: str) -> Preset:
+    """The network of one column of Table 1."""
+    configuration = column.removesuffix("-LRN")
+    return Preset(
+        VGG,
+        {**_IMAGENET, "configuration": configuration, "lrn": column != configuration},
+        f"Simonyan and Zisserman 2015, Table 1, column {column}",
+        deviations=() if configuration == "A" else (_FROM_A,),
+        published=dict(
+            zip(("params", "top-1 error", "top-5 error"), _PRINTED[column], strict=True)
+        ),
+        # Section 2.1 allows Glorot's start for all; He's keeps the scale through ReLUs.
+        recommended_initializer="he",
+    )
+
+
+def _with_batch_norm(configuration: str) -> Preset:
+    """The same column with a batch norm in every convolution, as torchvision's "vgg_bn" nets."""
+    return Preset(
+        VGG,
+        {**_IMAGENET, "configuration": configuration, "batch_norm": True},
+        f"Simonyan and Zisserman 2015, Table 1, column {configuration}; batch norm as torchvision",
+        deviations=("A batch norm follows every convolution; the paper has none.",),
+        recommended_initializer="he",
+    )
+
+
+PRESETS = {
+    **{f"vgg_{column.replace('-', '_')}": _as_printed(column) for column in _PRINTED},
+    "vgg_B_5x5": Preset(
+        VGG,
+        {**_IMAGENET, "configuration": "B_5x5"},
+        "Simonyan and Zisserman 2015, section 4.1, the shallow net",
+        deviations=("The 5×5 convolutions are padded by 2; the paper prints no padding.", _FROM_A),
+        published={"top-1 error against B, centre crop": "+7%"},
+        recommended_initializer="he",
+    ),
+    **{f"vgg_{column}_bn": _with_batch_norm(column) for column in "ABCDE"},
+}
