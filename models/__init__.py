@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import alexnet, cuda_convnet, inception, lenet, nin, resnet, vgg
+from models import alexnet, cuda_convnet, densenet, inception, lenet, nin, resnet, vgg
 from models.layers import INITIALIZERS, Network, Outputs
 from models.presets import Preset
 
@@ -26,6 +26,7 @@ NETWORKS: dict[str, Preset] = {
     **nin.PRESETS,
     **inception.PRESETS,
     **resnet.PRESETS,
+    **densenet.PRESETS,
 }
 
 
