@@ -46,14 +46,12 @@ STEPS_IN_FLIGHT = 16
 
 def main() -> None:
     """Parses the flags and trains."""
-    for name, flag in (("--config", CONFIG.value), ("--workdir", WORKDIR.value)):
-        if flag is None:
-            raise UserError(f"{name} is missing; see python train.py --help")
+    config, workdir = CONFIG.value, WORKDIR.value
+    if config is None or workdir is None:
+        raise UserError(f"--{'config' if config is None else 'workdir'} is missing; see --help")
     devices.join_cluster()
     try:
-        train_and_evaluate(
-            CONFIG.value, WORKDIR.value, data_dir=DATA_DIR.value, extend=EXTEND.value
-        )
+        train_and_evaluate(config, workdir, data_dir=DATA_DIR.value, extend=EXTEND.value)
     except preemption.Preempted as stop:
         print(stop, file=sys.stderr)
         raise SystemExit(preemption.EXIT_STATUS) from None
@@ -93,7 +91,8 @@ def train_and_evaluate(
             restored = checkpoints.restore_newest(state)
             if restored is not None:
                 state = restored
-                print(f"resumed after step {int(state.step)}")
+                finished = int(state.step) >= run.steps
+                print("finished already" if finished else f"resumed after step {int(state.step)}")
 
             # The loop.
             state = train(run, state, workdir, checkpoints, writes=writes)

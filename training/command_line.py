@@ -1,5 +1,6 @@
 """How the entry scripts start: flags parsed, bad input answered by one line and exit status 2."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -28,15 +29,31 @@ def _parse(arguments: list[str]) -> list[str]:
     # A config file runs while flags are parsed, and ml_collections raises what Python raises for a
     # mistyped override: all of it is the user's input, and one line is the answer.
     try:
-        rest = app.parse_flags_with_usage(arguments)
+        rest = flags.FLAGS(arguments)
+        for name in flags.FLAGS:
+            # A config file that is not there raises when it is first read.
+            getattr(flags.FLAGS[name].value, "items", None)
     except UserError as error:
         fail(str(error))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        fail(text.strip().strip("\"'").splitlines()[0] if text.strip() else type(error).__name__)
+        fail(f"flags: {_own_words(error)}")
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}")
     return rest
+
+
+def _own_words(error: Exception) -> str:
+    """What is wrong, of a message that may be a repr, or an essay on relative paths."""
+    text = str(error.args[0]) if error.args else type(error).__name__
+    missing = re.search(r"No such file or directory: '([^']*)'", text)
+    if missing:
+        return f"there is no file {missing[1]}"
+    mistyped = re.search(r'Did you mean "([^"]*)" instead of "([^"]*)"', text)
+    if mistyped:
+        return f"the config has no field {mistyped[2]!r}; did you mean {mistyped[1]!r}?"
+    if isinstance(error, KeyError | AttributeError):
+        return f"the config has no field {text.strip(chr(34) + chr(39))!r}"
+    return text
 
 
 def _guarded(main: Callable[[], Any]) -> None:

@@ -55,7 +55,11 @@ def rbf_map(*, j: float) -> PerExample:
     return per_example
 
 
-KINDS = {"cross_entropy": cross_entropy, "rbf_mse": rbf_mse, "rbf_map": rbf_map}
+KINDS: dict[str, Callable[..., PerExample]] = {
+    "cross_entropy": cross_entropy,
+    "rbf_mse": rbf_mse,
+    "rbf_map": rbf_map,
+}
 
 
 class Loss:

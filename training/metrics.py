@@ -100,7 +100,7 @@ class Clock:
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """A row's numbers as "train/loss": value."""
-    flat = {}
+    flat: dict[str, float] = {}
     for group, values in row.items():
         if isinstance(values, Mapping):
             flat |= {f"{group}/{name}": value for name, value in values.items()}

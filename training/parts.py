@@ -22,7 +22,7 @@ def build(
     Raises UserError for a name that is not in `table`, or fields that are not the part's keyword
     arguments.
     """
-    name = config.get("name")
+    name = config["name"]
     if name not in table:
         raise UserError(f"config.{field}: {name!r} is none of {', '.join(table)}")
     fields = {key: value for key, value in config.items() if key != "name"}

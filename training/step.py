@@ -20,8 +20,7 @@ from training.schedules import Schedule
 Sums = dict[str, jax.Array]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything a run remembers: what a checkpoint holds, and all that a resume needs.
 
     step: int32, updates done so far.
@@ -115,7 +114,7 @@ def evaluation_step(
     variables: Mapping[str, Any], batch: Batch, *, network: Network, loss: Loss
 ) -> Sums:
     """Sums of the metrics over the unmasked images of one batch, and their "count"."""
-    outputs = network.apply(variables, batch["image"], train=False)
+    outputs: Any = network.apply(variables, batch["image"], train=False)
     count = batch["mask"].sum()
     sums = {name: value * count for name, value in loss(outputs, batch).items()}
     return {**sums, "count": count}
