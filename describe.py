@@ -1,0 +1,465 @@
+"""A network as its paper prints it: layers, shapes, receptive fields, parameters, multiply-adds.
+
+    python describe.py googlenet_2014
+    python describe.py resnet34_B:num_classes=10,width=0.5 --json
+    python describe.py --config=configs/lenet5.py:data=digits
+    python describe.py --diff plain34 resnet34_A
+    python describe.py --all --picture cost.png
+
+Every figure is measured on the traced network, from shapes alone: no weights are allocated, so the
+thousand-layer nets take seconds. Published figures and known misprints stand beside the counts.
+"""
+
+import argparse
+import ast
+import dataclasses
+import json
+import pathlib
+import runpy
+import signal
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+
+import models
+from errors import UserError
+from models import cost, published
+from models.walk import Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A network, what is printed about it, and what it costs."""
+
+    name: str
+    network: models.Network
+    preset: models.Preset
+    cost: cost.Cost
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints what the arguments ask for. Raises UserError for what it cannot understand."""
+    parser = _Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "network", nargs="?", metavar="NAME[:field=value,...]", help="a network and its fields"
+    )
+    parser.add_argument(
+        "--config", metavar="PATH[:argument]", help="a config file, as train.py takes it"
+    )
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="two networks, as NAME is")
+    parser.add_argument("--all", action="store_true", help="one line a network")
+    parser.add_argument("--picture", metavar="PATH", help="with --all: published errors over cost")
+    parser.add_argument("--json", action="store_true", help="JSON and nothing else")
+    given = parser.parse_args(arguments)
+    wanted = [
+        flag
+        for flag, value in {
+            "NAME": given.network,
+            "--config": given.config,
+            "--diff": given.diff,
+            "--all": given.all,
+        }.items()
+        if value
+    ]
+    if len(wanted) != 1:
+        raise UserError(
+            f"exactly one of NAME, --config, --diff and --all, not {', '.join(wanted) or 'none'}"
+        )
+    if given.picture and not given.all:
+        raise UserError("--picture: needs --all")
+    # Shapes need no accelerator, and must not take one from a run that does.
+    jax.config.update("jax_platforms", "cpu")
+
+    if given.all:
+        describe_all(as_json=given.json, picture=given.picture)
+        return
+    if given.diff:
+        before, after = (describe(parse(text)) for text in given.diff)
+        differences = diff(before, after)
+        lines = _diff_lines(before, after, differences)
+    else:
+        spec = read_config(given.config) if given.config else parse(given.network)
+        description = describe(spec)
+        differences = to_json(description)
+        lines = page(description)
+    if given.json:
+        print(json.dumps(differences, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(lines))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The spec of "NAME:field=value,...". Values are Python literals, or bare words as strings."""
+    name, _, fields = text.partition(":")
+    spec: dict[str, Any] = {"name": name}
+    for item in _split(fields):
+        field, equals, value = item.partition("=")
+        if not equals or not field.strip():
+            raise UserError(f"{text}: {item!r} is not field=value")
+        spec[field.strip()] = _value(value.strip())
+    return spec
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """The spec of the network that a config trains, its input and classes decided by its data.
+
+    text: "PATH" or "PATH:argument", as train.py takes it.
+    """
+    # Imported here: a network by its name needs no data sets.
+    import data
+    from augmentations import recipe
+
+    path, _, argument = text.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config: no file {path}")
+    config = runpy.run_path(path)["get_config"](argument or None)
+    stored = data.dataset(config.data.name)
+    shape = recipe.read(config.data, stored.shape).image_shape
+    return {**config.model.to_dict(), "input": tuple(shape), "num_classes": stored.classes}
+
+
+def describe(spec: Mapping[str, Any]) -> Description:
+    """Builds and measures the network of `spec`. Raises UserError, one line, where it cannot."""
+    try:
+        network = models.create(spec)
+        try:
+            measured = cost.measure(network)
+        except ValueError:
+            models.check(network)  # says the least size, where that is what is wrong
+            raise
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Description(spec["name"], network, models.preset(spec["name"]), measured)
+
+
+def to_json(description: Description) -> dict[str, Any]:
+    """The description as JSON has it. Shapes are those of one image."""
+    return {
+        "name": description.name,
+        "params": description.cost.params,
+        "multiply_adds": description.cost.multiply_adds,
+        "input_shape": description.cost.input_shape,
+        "layers": [_layer_json(layer) for layer in description.cost.layers],
+        "source": description.preset.source,
+        "published": dict(description.preset.published),
+        "deviations": list(description.preset.deviations),
+        "misprints": [
+            {key: value for key, value in dataclasses.asdict(entry).items() if key != "networks"}
+            for entry in published.misprints(description.name)
+        ],
+    }
+
+
+def _layer_json(layer: cost.Layer) -> dict[str, Any]:
+    fields = dataclasses.asdict(layer)
+    window = fields.pop("window") or {"kernel": None, "stride": None, "pad": None}
+    return {**fields, **window}
+
+
+def page(description: Description) -> Iterator[str]:
+    """The lines of the description: table, published figures, deviations, misprints."""
+    measured, preset = description.cost, description.preset
+    fields = _changed_fields(description)
+    yield f"{description.name}  ({preset.source})"
+    yield f"{type(description.network).__name__}, input {_times(measured.input_shape)}" + (
+        f", with {fields}" if fields else ""
+    )
+    yield ""
+    yield from _table(measured)
+    if any(map(_is_own_word, measured.layers)):
+        yield "* by the layer's own formula; the others are counted in the traced network"
+    if preset.published:
+        yield ""
+        yield "published"
+        here = _counted(measured)
+        wide = max(map(len, preset.published))
+        for what, figure in preset.published.items():
+            beside = f"   (here {here[what]:,})" if what in here else ""
+            yield f"  {what.replace('_', '-'):{wide}}  {figure}{beside}"
+    yield ""
+    yield "deviations from the paper" + ("" if preset.deviations else ": none")
+    for deviation in preset.deviations:
+        yield from _item(deviation)
+    if entries := published.misprints(description.name):
+        yield ""
+        yield "known misprints"
+        for entry in entries:
+            yield from _item(entry.where, f"printed: {entry.printed}", f"counted: {entry.counted}")
+            yield from _item(entry.reason, bullet="    ")
+
+
+def _item(*parts: str, bullet: str = "  - ") -> Iterator[str]:
+    """An item of a list, a part a line, folded at 100 columns."""
+    for index, part in enumerate(parts):
+        first = bullet if index == 0 else "    "
+        yield from textwrap.wrap(part, 100, initial_indent=first, subsequent_indent="    ")
+
+
+def _counted(measured: cost.Cost) -> dict[str, int]:
+    """Our counts under the names that published figures have: "params", "C1 params", ..."""
+    figures = {"params": measured.params, "multiply_adds": measured.multiply_adds}
+    for layer in measured.layers:
+        figures[f"{layer.name} params"] = layer.params
+        figures[f"{layer.name} multiply_adds"] = layer.multiply_adds
+    return figures
+
+
+def _changed_fields(description: Description) -> str:
+    """The fields that differ from the named network's, "width=0.5, num_classes=10"."""
+    plain = models.create({"name": description.name, "input": description.network.input})
+    return ", ".join(
+        f"{field}={new}" for field, (_, new) in _field_differences(plain, description.network)
+    )
+
+
+def _table(measured: cost.Cost) -> Iterator[str]:
+    header = (
+        "layer", "kind", "kernel / stride / pad", "output", "sees", "params", "multiply-adds ", "%"
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = [header]
+    total = measured.multiply_adds or 1
+    for layer in measured.layers:
+        again = f" ({layer.calls} times)" if layer.calls > 1 else ""
+        sees = layer.receptive_field
+        rows.append(
+            (
+                layer.name,
+                layer.kind + again,
+                window_text(layer.window),
+                _times(layer.output),
+                "" if sees is None else _side(sees),
+                f"{layer.params:,}",
+                f"{layer.multiply_adds:,}" + ("*" if _is_own_word(layer) else " "),
+                f"{100 * layer.multiply_adds / total:.2f}",
+            )
+        )
+    rows.append(
+        ("total", "", "", "", "", f"{measured.params:,}", f"{measured.multiply_adds:,} ", "100.00")
+    )
+    yield from _aligned(rows, right=(4, 5, 6, 7), rules=(0, len(rows) - 2))
+
+
+def _is_own_word(layer: cost.Layer) -> bool:
+    return layer.declared and layer.multiply_adds > 0
+
+
+def window_text(window: Window | None) -> str:
+    """ "7×7 / 2 / 3"; padding that differs by side reads "0+1", by axis "1+2×2+2"."""
+    if window is None:
+        return ""
+    pads = [str(low) if low == high else f"{low}+{high}" for low, high in window.pad]
+    pad = pads[0] if pads[0] == pads[1] else "×".join(pads)
+    return f"{_times(window.kernel)} / {_side(window.stride)} / {pad}"
+
+
+def describe_all(*, as_json: bool, picture: str | None) -> None:
+    """Prints every network, a line each as soon as it is traced, and draws the picture."""
+    costs: dict[str, cost.Cost] = {}
+    wide = max(map(len, models.NETWORKS))
+    if not as_json:
+        print(f"{'network':{wide}}  {'input':>11}  {'params':>13}  {'multiply-adds':>16}  layers")
+    for name in models.NETWORKS:
+        measured = costs[name] = describe({"name": name}).cost
+        if not as_json:
+            print(
+                f"{name:{wide}}  {_times(measured.input_shape):>11}  {measured.params:>13,}  "
+                f"{measured.multiply_adds:>16,}  {len(measured.layers):>6}",
+                flush=True,
+            )
+    if as_json:
+        lines = [
+            {
+                "name": name,
+                "params": measured.params,
+                "multiply_adds": measured.multiply_adds,
+                "input_shape": measured.input_shape,
+            }
+            for name, measured in costs.items()
+        ]
+        print(json.dumps(lines, indent=2))
+    if picture:
+        draw(costs, picture)
+
+
+def diff(before: Description, after: Description) -> dict[str, Any]:
+    """What differs: fields, totals, and layers by name, each as [before, after]."""
+    layers_before = {layer.name: _layer_json(layer) for layer in before.cost.layers}
+    layers_after = {layer.name: _layer_json(layer) for layer in after.cost.layers}
+    changed: dict[str, Any] = {}
+    for name in dict.fromkeys((*layers_before, *layers_after)):
+        old, new = layers_before.get(name), layers_after.get(name)
+        if old is None or new is None:
+            changed[name] = [old, new]
+        elif old != new:
+            changed[name] = {key: [old[key], new[key]] for key in old if old[key] != new[key]}
+    fields = dict(_field_differences(before.network, after.network))
+    if type(before.network) is not type(after.network):
+        fields["class"] = (type(before.network).__name__, type(after.network).__name__)
+    totals = {
+        what: [getattr(before.cost, what), getattr(after.cost, what)]
+        for what in ("params", "multiply_adds")
+        if getattr(before.cost, what) != getattr(after.cost, what)
+    }
+    return {
+        "names": [before.name, after.name],
+        "fields": {name: list(pair) for name, pair in fields.items()},
+        "totals": totals,
+        "layers": changed,
+    }
+
+
+def _field_differences(
+    before: models.Network, after: models.Network
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The fields of two networks that differ, None where one has no such field."""
+    names = [
+        {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}
+        for network in (before, after)
+    ]
+    for name in sorted(names[0] | names[1]):
+        pair = (getattr(before, name, None), getattr(after, name, None))
+        if pair[0] != pair[1]:
+            yield name, pair
+
+
+def _diff_lines(
+    before: Description, after: Description, differences: Mapping[str, Any]
+) -> Iterator[str]:
+    yield f"{before.name} -> {after.name}"
+    for part in ("fields", "totals"):
+        yield f"\n{part}" + ("" if differences[part] else ": the same")
+        for name, (old, new) in differences[part].items():
+            yield f"  {name}: {_plain(old)} -> {_plain(new)}"
+    layers = differences["layers"]
+    yield "\nlayers" + ("" if layers else ": the same")
+    for name, change in layers.items():
+        if isinstance(change, dict):
+            parts = (f"{key} {_plain(old)} -> {_plain(new)}" for key, (old, new) in change.items())
+            yield f"  {name}: {'; '.join(parts)}"
+        else:
+            side, layer = ("-", change[0]) if change[0] else ("+", change[1])
+            yield (
+                f"{side} {name}: {layer['kind']} {_times(layer['output'])}, "
+                f"params {layer['params']:,}, multiply_adds {layer['multiply_adds']:,}"
+            )
+
+
+def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
+    """Published errors against cost, one panel a data set and measure, saved at `path`."""
+    # Imported here: a count needs no plotting library, and importing this one takes a second.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = (
+        ("ImageNet 2012", "top1", "ImageNet 2012, top-1 error (%)"),
+        ("ImageNet 2012", "top5", "ImageNet 2012, top-5 error (%)"),
+        ("CIFAR-10", "top1", "CIFAR-10, test error (%)"),
+    )
+    figure = Figure(figsize=(18, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    for (data, measure, title), axes in zip(panels, figure.subplots(1, 3), strict=True):
+        rates = [
+            rate
+            for rate in published.ERROR_RATES
+            if rate.data == data and rate.network in costs and getattr(rate, measure) is not None
+        ]
+        for protocol in dict.fromkeys(rate.protocol for rate in rates):
+            chosen = [rate for rate in rates if rate.protocol == protocol]
+            spots = [(_cost_of(rate, costs), getattr(rate, measure)) for rate in chosen]
+            axes.scatter(*zip(*spots, strict=True), s=28, label=protocol)
+            for rate, spot in zip(chosen, spots, strict=True):
+                label = rate.network.replace("_cifar10", "")
+                axes.annotate(label, spot, xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axes.set_xscale("log")
+        axes.set_title(title)
+        axes.set_xlabel("multiply-adds of one pass over one crop")
+        axes.margins(x=0.18)
+        axes.grid(alpha=0.3)
+        axes.legend(title="tested on", fontsize=8)
+    figure.suptitle("Errors as published, each under its own protocol, against cost as measured")
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--picture: {error}") from None
+
+
+def _cost_of(rate: published.ErrorRate, costs: Mapping[str, cost.Cost]) -> int:
+    """Multiply-adds of one pass at the size of the published crop."""
+    if not rate.input:
+        return costs[rate.network].multiply_adds
+    shape = (rate.input, rate.input, costs[rate.network].input_shape[2])
+    return describe({"name": rate.network, "input": shape}).cost.multiply_adds
+
+
+def _split(text: str) -> Iterator[str]:
+    """Cuts at the commas that stand in no brackets."""
+    depth, item = 0, ""
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            yield item
+            item = ""
+        else:
+            item += letter
+    if item:
+        yield item
+
+
+def _value(text: str) -> Any:
+    """A Python literal, a bare word, or a tuple of them: "2", "max", "(aux1,aux2)"."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if text[:1] in "([" and text[-1:] in ")]" and text:
+            return tuple(_value(item.strip()) for item in _split(text[1:-1]))
+        return text
+
+
+def _aligned(
+    rows: Sequence[Sequence[str]], right: Iterable[int], rules: Iterable[int]
+) -> Iterator[str]:
+    """The rows in columns; the columns of `right` aligned right, a line after each of `rules`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for index, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+        if index in rules:
+            yield "-" * (sum(widths) + 2 * (len(widths) - 1))
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _side(pair: Sequence[int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else _times(pair)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python describe.py --help")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `describe.py ... | head` ends in silence
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

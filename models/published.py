@@ -1,0 +1,310 @@
+"""What the papers print about their networks: slips of print and arithmetic, and error rates.
+
+`describe.py` shows the slips beside a network's own counts, and draws the error rates against cost.
+Data only: the networks are built from the tables and figures, never from here.
+"""
+
+import dataclasses
+import fnmatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Misprint:
+    """A printed figure that does not follow from the network printed beside it.
+
+    networks: names it concerns, with wildcards. counted: what arithmetic gives instead, or what the
+    network here takes. reason: where the difference comes from, and which of the two to trust.
+    """
+
+    networks: tuple[str, ...]
+    where: str
+    printed: str
+    counted: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorRate:
+    """A published error of one network, in percent; top5 or top1 is None where not printed.
+
+    data: what it was measured on, the validation images for ImageNet, the test images else.
+    protocol: how an image was shown to the network. input: pixels a side, where the crop differs
+    from what the network is built for; 0 where it does not.
+    """
+
+    network: str
+    data: str
+    top1: float | None
+    top5: float | None
+    protocol: str
+    source: str
+    input: int = 0
+
+
+def misprints(network: str) -> tuple[Misprint, ...]:
+    """The misprints that concern a network."""
+    return tuple(
+        entry
+        for entry in MISPRINTS
+        if any(fnmatch.fnmatchcase(network, pattern) for pattern in entry.networks)
+    )
+
+
+_LENET = ("lenet5_1998",)
+_ALEXNET = ("alexnet_2012*",)
+_GOOGLENET = ("googlenet_2014*",)
+
+MISPRINTS: tuple[Misprint, ...] = (
+    Misprint(
+        _LENET,
+        "LeCun et al. 1998, section II.B: connections of the whole network",
+        "340,908 in the preprint; 345,308 is quoted from the journal",
+        "340,908",
+        "The sum holds with the 840 links of the output units. The journal's surplus of 4,400 is "
+        "156,000 − 151,600, so it would follow from a misprint in C3's connections.",
+    ),
+    Misprint(
+        _LENET,
+        "LeCun et al. 1998: what a subsampling unit does with its four inputs",
+        "averages them (section II.A), adds them (section II.B)",
+        "adds them",
+        "Either is the other with a coefficient four times as large. Section II.B is the detailed "
+        "description, so the fan-in of a unit is 4.",
+    ),
+    Misprint(
+        _LENET,
+        "LeCun et al. 1998: layers with trainable weights",
+        "7",
+        "6",
+        "The centres of the output's radial basis units, 840 numbers, stay fixed.",
+    ),
+    Misprint(
+        _ALEXNET,
+        "Krizhevsky et al. 2012, Fig. 2: neurons of conv1",
+        "253,440",
+        "290,400",
+        "The printed number is 55·48·96, that of the layer is 55·55·96. With it the network has "
+        "659,272 neurons, which fits the 650,000 of the text; with the printed one 622,312.",
+    ),
+    Misprint(
+        _ALEXNET,
+        "Krizhevsky et al. 2012, Fig. 2: side of the input",
+        "224",
+        "227",
+        "(224 − 11)/4 + 1 is 54.25. The 55×55 maps of conv1 need 227 pixels, or 224 and three of "
+        "padding.",
+    ),
+    Misprint(
+        _ALEXNET,
+        "Krizhevsky et al. 2012, section 4.1: crops and flips of one image",
+        "2048-fold",
+        "2,178",
+        "A 224-pixel crop of 256 pixels has 33 offsets a side, both edges included: 33·33·2. The "
+        "printed number is 32·32·2.",
+    ),
+    Misprint(
+        ("alexnet_owt_*",),
+        "Krizhevsky 2014, footnote on the one-column network",
+        "64-192-384-384-256 filters, 0.2% more parameters, 2.4% fewer connections",
+        "1.4% more parameters",
+        "0.22% more is what 256 filters in conv4 give, as torchvision has it, with 1.4% fewer "
+        "multiply-adds.",
+    ),
+    Misprint(
+        ("vgg_D*", "vgg_E*"),
+        "He et al. 2016, section 3.3: FLOPs of VGG-16 and VGG-19",
+        "15.3 and 19.6 ×10⁹",
+        "15.470 and 19.632 ×10⁹; convolutions alone 15.347 and 19.508",
+        "VGG-16 was counted without its dense layers, VGG-19 with them.",
+    ),
+    Misprint(
+        ("vgg_*",),
+        "Simonyan and Zisserman 2015, section 3.1: variance of the initial weights",
+        "10⁻², a standard deviation of 0.1",
+        "std 0.01 in most code",
+        "0.1 multiplies the signal by 1.7 in a 3×3 layer of 64 channels and by 4.8 in one of 512, "
+        "0.01 lets it die out. Train with Glorot's or He's initialisation.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, Table 1, conv1: parameters and ops",
+        "2.7K, 34M",
+        "9,408 weights, 118.0M",
+        "The row is that of a separable 7×7, eight filters a channel and then 1×1: 2,712 weights, "
+        "34.0M. Text and figure have the plain 7×7; the other is googlenet_2014_separable_conv1.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, Table 1: unit of the parameter column",
+        "K",
+        "1024",
+        "112K of conv2 is 114,688 weights; 3a, 3b and the linear layer agree.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, Table 1: parameters of 4a, 4b, 4c, 4d, 4e, 5b",
+        "364, 437, 463, 580, 840, 1388 K",
+        "366.8, 438.0, 497.5, 590.5, 847.0, 1409.0 K",
+        "The ops printed beside them fit the printed widths in all six, so widths and ops are "
+        "right.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, Table 1, 5a: parameters and ops",
+        "1072K, 54M",
+        "1018K, 51.1M",
+        "The printed pair agrees with itself (1072·1024·49 is 53.8M) and not with the widths.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, section 4: ops of the whole network",
+        "about 1.5×10⁹",
+        "1.583×10⁹",
+        "1.499×10⁹ with the separable conv1 of the table.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, section 1: parameters against AlexNet's",
+        "12 times fewer",
+        "8.7 times fewer",
+        "60,965,224 / 6,998,552; twelve times fewer would be 5.1 million.",
+    ),
+    Misprint(
+        _GOOGLENET,
+        "Szegedy et al. 2015, Table 3, last row: gain over the base",
+        "3.45 points",
+        "3.40 points",
+        "10.07 − 6.67.",
+    ),
+    Misprint(
+        ("resnet50_v1", "resnet34_*", "plain34"),
+        "He et al. 2016, Table 1: FLOPs of the 34- and 50-layer nets",
+        "3.6 and 3.8 ×10⁹",
+        "3.644 (shortcuts A), 3.664 (B) and 3.858 ×10⁹",
+        "That of 50 layers is cut off, those of 18, 101 and 152 are rounded.",
+    ),
+    Misprint(
+        ("resnet18_A", "resnet34_A"),
+        "He et al. 2016, section 4.1: error of ResNet-34 below that of ResNet-18",
+        "2.8 points",
+        "2.85 points",
+        "27.88 − 25.03, rounded down.",
+    ),
+    Misprint(
+        ("resnet1001_*", "resnet1202_*"),
+        "He et al. 2016, two papers: parameters of ResNet-1001 and ResNet-1202",
+        "10.2M and 19.4M",
+        "10,327,706 and 19,421,274",
+        "10.2M leaves batch norm out (10,178,490), 19.4M takes it in (19,331,642 without).",
+    ),
+    Misprint(
+        ("resnet164_*",),
+        "He et al. 2016, identity mappings: parameters of ResNet-164",
+        "1.7M",
+        "1,703,258",
+        "Right with batch norm and without.",
+    ),
+    Misprint(
+        ("resnet110_cifar10_*",),
+        "He et al. 2016: error of ResNet-110 on CIFAR-10",
+        "6.43% and 6.61%",
+        "both",
+        "6.43 is the best of five runs, 6.61 their mean (first paper) or median (second paper).",
+    ),
+    Misprint(
+        ("lecture_lenet_rgb",),
+        "the lecture's slide: parameters of its five layers, as remembered",
+        "208, 416, 48,001, 10,081, 841",
+        "608, 3,216, 48,120, 10,164, 850",
+        "The slide forgets the input channels of the convolutions and counts one bias a dense "
+        "layer.",
+    ),
+)
+
+_IMAGENET, _CIFAR10, _CIFAR100 = "ImageNet 2012", "CIFAR-10", "CIFAR-100"
+_TEN = "ten crops"
+_ONE = "one centre crop"
+_DENSE = "dense, one scale of 256"
+_PLAIN = "the image as it is"
+
+
+def _residual(network: str, top1: float, top5: float | None, table: str) -> ErrorRate:
+    source = f"He et al. 2016, Table {table}"
+    return ErrorRate(network, _IMAGENET, top1, top5, _TEN, source)
+
+
+def _vgg(network: str, top1: float, top5: float) -> ErrorRate:
+    source = "Simonyan and Zisserman 2015, Table 3, S = Q = 256"
+    return ErrorRate(network, _IMAGENET, top1, top5, _DENSE, source)
+
+
+def _other(network: str, top1: float, top5: float, source: str) -> ErrorRate:
+    return ErrorRate(network, _IMAGENET, top1, top5, _ONE, source)
+
+
+def _small(network: str, data: str, error: float, source: str) -> ErrorRate:
+    return ErrorRate(network, data, error, None, _PLAIN, source)
+
+
+_SIX = "He et al. 2016, Table 6"
+_UNITS = "He et al. 2016, identity mappings, Table 3, median of 5 runs"
+_TORCHVISION = "torchvision, first weights"
+_TORCH_PORT = "the Torch port of ResNet"
+
+# One protocol a network, the plainest that its paper prints. Papers cut their crops differently.
+ERROR_RATES: tuple[ErrorRate, ...] = (
+    ErrorRate(
+        "alexnet_2012", _IMAGENET, 40.7, 18.2, _TEN, "Krizhevsky et al. 2012, Table 2, one CNN"
+    ),
+    _vgg("vgg_A", 29.6, 10.4),
+    _vgg("vgg_A_LRN", 29.7, 10.5),
+    _vgg("vgg_B", 28.7, 9.9),
+    _vgg("vgg_C", 28.1, 9.4),
+    _vgg("vgg_D", 27.0, 8.8),
+    _vgg("vgg_E", 27.3, 9.0),
+    ErrorRate(
+        "googlenet_2014", _IMAGENET, None, 9.15, _TEN, "Szegedy et al. 2015, Table 3, one model"
+    ),
+    _residual("plain18", 27.94, None, "2"),
+    _residual("plain34", 28.54, 10.02, "3"),
+    _residual("resnet18_A", 27.88, None, "2"),
+    _residual("resnet34_A", 25.03, 7.76, "3"),
+    _residual("resnet34_B", 24.52, 7.46, "3"),
+    _residual("resnet34_C", 24.19, 7.40, "3"),
+    _residual("resnet50_v1", 22.85, 6.71, "3"),
+    _residual("resnet101_v1", 21.75, 6.05, "3"),
+    _residual("resnet152_v1", 21.43, 5.71, "3"),
+    ErrorRate(
+        "resnet200_preact",
+        _IMAGENET,
+        20.7,
+        5.3,
+        "one crop of 320",
+        "He et al. 2016, identity mappings, Table 5",
+        input=320,
+    ),
+    _other("alexnet_owt_torchvision", 43.478, 20.934, _TORCHVISION),
+    _other("googlenet_torchvision", 30.222, 10.470, _TORCHVISION),
+    _other("resnet18_B", 30.43, 10.76, _TORCH_PORT),
+    _other("resnet50_v1_5", 24.01, 7.02, _TORCH_PORT),
+    _other("resnet101_v1_5", 22.44, 6.21, _TORCH_PORT),
+    _other("resnet152_v1_5", 22.16, 6.16, _TORCH_PORT),
+    _small("cuda_convnet_cifar10_18pct", _CIFAR10, 18.0, "cuda-convnet, its own record"),
+    _small("nin_cifar10", _CIFAR10, 8.81, "Lin et al. 2014, Table 1, with augmentation"),
+    _small("resnet20_cifar10_A", _CIFAR10, 8.75, _SIX),
+    _small("resnet32_cifar10_A", _CIFAR10, 7.51, _SIX),
+    _small("resnet44_cifar10_A", _CIFAR10, 7.17, _SIX),
+    _small("resnet56_cifar10_A", _CIFAR10, 6.97, _SIX),
+    _small("resnet110_cifar10_A", _CIFAR10, 6.61, f"{_SIX}, mean of 5 runs (best 6.43)"),
+    _small("resnet1202_cifar10_A", _CIFAR10, 7.93, _SIX),
+    _small("resnet110_cifar10_preact", _CIFAR10, 6.37, _UNITS),
+    _small("resnet164_cifar10_original", _CIFAR10, 5.93, _UNITS),
+    _small("resnet164_cifar10_preact", _CIFAR10, 5.46, _UNITS),
+    _small("resnet1001_cifar10_original", _CIFAR10, 7.61, _UNITS),
+    _small("resnet1001_cifar10_preact", _CIFAR10, 4.92, _UNITS),
+    _small("nin_cifar100", _CIFAR100, 35.68, "Lin et al. 2014, Table 2"),
+    _small("resnet164_cifar100_original", _CIFAR100, 25.16, _UNITS),
+    _small("resnet164_cifar100_preact", _CIFAR100, 24.33, _UNITS),
+    _small("resnet1001_cifar100_original", _CIFAR100, 27.82, _UNITS),
+    _small("resnet1001_cifar100_preact", _CIFAR100, 22.71, _UNITS),
+)
