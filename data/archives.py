@@ -13,6 +13,7 @@ import lzma
 import os
 import struct
 import tarfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.damage import Damaged
+from data.locking import locked
 from errors import UserError
 
 CHUNK = 1 << 20
@@ -66,33 +68,32 @@ def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
     import requests
 
     pooch.get_logger().setLevel("ERROR")
+    paths = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot hold downloads: {error.strerror}") from error
-    paths = {}
-    for archive in archives:
-        assert archive.url is not None
-        instead = f"fetch it by other means into a folder DIR and add --archives=DIR ({folder})"
-        try:
-            paths[archive.file] = Path(
-                pooch.retrieve(
+        with locked(folder / ".lock"):
+            for archive in archives:
+                assert archive.url is not None
+                fetched = pooch.retrieve(
                     archive.url,
                     known_hash=archive.checksum,
                     fname=archive.file,
                     path=folder,
                     downloader=_continue_download,
                 )
-            )
-        except requests.RequestException as error:
-            reason = _root_cause(error)
-            raise UserError(f"{archive.url}: cannot be downloaded ({reason}); {instead}") from error
-        except ValueError as error:  # How pooch says that the sum is another.
-            what = f"what was downloaded is not the file with {archive.checksum}; {instead}"
-            raise UserError(f"{archive.url}: {what}") from error
-        except OSError as error:
-            raise UserError(f"{folder}: cannot hold {archive.file}: {error.strerror}") from error
-    return paths
+                paths[archive.file] = Path(fetched)
+    except requests.RequestException as error:  # An OSError too, so it comes first.
+        reason = f"cannot be downloaded ({_root_cause(error)})"
+    except ValueError as error:  # How pooch says that the sum is another.
+        reason = f"is not the file with {archive.checksum} ({_root_cause(error)})"
+    except OSError as error:
+        raise UserError(f"{folder}: cannot hold downloads: {error.strerror}") from error
+    else:
+        return paths
+    raise UserError(
+        f"{archive.url}: {reason}; run again to go on, or fetch it by other means into a folder "
+        "DIR and add --archives=DIR"
+    )
 
 
 @contextlib.contextmanager
@@ -160,9 +161,11 @@ def _continue_download(url: str, output_file: str, pooch_caller: object) -> None
     for attempt in range(1, ATTEMPTS + 1):
         have = part.stat().st_size if part.exists() else 0
         try:
-            with requests.get(
-                url, stream=True, timeout=30, headers={"Range": f"bytes={have}-"} if have else {}
-            ) as response:
+            # The file's own bytes: a server may otherwise compress them, or unpack a .gz.
+            headers = {"Accept-Encoding": "identity"}
+            if have:
+                headers["Range"] = f"bytes={have}-"
+            with requests.get(url, stream=True, timeout=30, headers=headers) as response:
                 if response.status_code == requests.codes.requested_range_not_satisfiable:
                     break  # All of it had come before; the sum will tell.
                 response.raise_for_status()
@@ -182,6 +185,7 @@ def _continue_download(url: str, output_file: str, pooch_caller: object) -> None
         except requests.RequestException:
             if attempt == ATTEMPTS or not part.exists():
                 raise
+            time.sleep(attempt)
     os.replace(part, output_file)
 
 

@@ -11,9 +11,8 @@ lets the runs that race queue, and lets the next one sweep up what a killed one 
 
 import contextlib
 import errno
-import fcntl
 import io
-import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from absl import logging
 from tqdm import tqdm
 
 from data.catalog import Dataset
+from data.locking import locked
 from data.prepared import VERSION, folder_name
 from data.shards import Examples, Shards
 from errors import UserError
@@ -101,28 +101,27 @@ def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_di
     Raises UserError where the folder cannot be written or the disk is full.
     """
     home = data_dir / folder_name(dataset)
+    downloads = home / "incomplete.downloads"  # TFDS insists on one, and leaves it empty.
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / ".lock"), _quiet():
+        with locked(home / ".lock"), _quiet():
             for left_by_a_killed_run in home.glob("incomplete.*"):
                 shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
             # Does nothing where the set is prepared, by us or by whom we waited for.
-            SourceOrderBuilder(dataset, splits, encoding, data_dir).download_and_prepare()
+            builder = SourceOrderBuilder(dataset, splits, encoding, data_dir)
+            builder.download_and_prepare(download_dir=downloads)
+            shutil.rmtree(downloads, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (home / VERSION).is_dir():
             return  # Lost a race against a host that does not share our lock: theirs is as good.
-        raise UserError(f"{home}: cannot prepare {dataset.name} here: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # The lock dies with the process, kill -9 included.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        reason = error.strerror or error
+        raise UserError(f"{home}: cannot prepare {dataset.name} here: {reason}") from error
+    except RuntimeError as error:
+        # array_record's C++ writer: "write() failed: No space left on device; writing ...".
+        failed = re.match(r"\w+\(\) failed: ([^;]*)", str(error))
+        if failed is None:
+            raise
+        raise UserError(f"{home}: cannot prepare {dataset.name} here: {failed[1]}") from error
 
 
 @contextlib.contextmanager

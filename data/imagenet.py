@@ -97,7 +97,7 @@ def _read_kit(dataset: Dataset, path: Path) -> tuple[dict[int, str], list[int]]:
             if synset["num_children"] == 0  # The others are inner nodes of WordNet's tree.
         }
         truth = [int(line) for line in bodies["ILSVRC2012_validation_ground_truth.txt"].split()]
-    except (KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # SciPy's reader has no base class for what it raises.
         raise Damaged(path, None, f"not the development kit of 2012 ({error})") from error
     if len(ids) != dataset.classes:
         raise Damaged(path, "meta.mat", f"{len(ids)} classes, not {dataset.classes}")

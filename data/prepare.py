@@ -74,6 +74,8 @@ def prepare(
 def _obtain(
     name: str, recipe: Recipe, home: Path, archives_dir: str | os.PathLike[str] | None
 ) -> dict[str, Path]:
+    if not recipe.archives:
+        return {}
     if archives_dir is not None:
         return archives.find(recipe.archives, Path(archives_dir).expanduser())
     if recipe.installed is not None and recipe.installed.is_dir():

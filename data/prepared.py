@@ -129,10 +129,9 @@ class PreparedSource:
             try:
                 records = self._records.__getitems__([int(self._order[index]) for index in batch])
                 examples = [self._parse(*pair) for pair in zip(records, batch, strict=True)]
-            except Damaged:
-                raise
             except Exception:
-                # The reader does not say which record it was: one at a time does.
+                # A batch does not say which record it was (and may hold an empty one in its
+                # place, without an error): one at a time does.
                 examples = [self.encoded(index) for index in batch]
             for index, (encoded, label) in zip(batch, examples, strict=True):
                 pixels[index], labels[index] = self._decode(encoded, index), label
@@ -142,6 +141,8 @@ class PreparedSource:
         # TFDS's own parser handles any set of features and takes twenty times as long.
         from tensorflow_datasets.proto import tf_example_pb2
 
+        if not record:  # What the reader gives, without an error, for a file that is empty.
+            raise Damaged(*self.place(index), "cannot be read (there is nothing)")
         try:
             feature = tf_example_pb2.Example.FromString(record).features.feature
             (encoded,) = feature["image"].bytes_list.value
