@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: run it again; downloads go on, nothing half done is kept", file=sys.stderr)
+        return 130
     return 0
 
 
