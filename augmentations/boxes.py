@@ -21,6 +21,12 @@ AREA_TRIES = 10
 UNIFORMS = {"random_crop": 2, "scale_jitter": 3, "area_crop": 2 * AREA_TRIES + 2}
 
 
+def rescaled(xp: ModuleType, height: Any, width: Any, side: Any) -> tuple[Any, Any]:
+    """(height, width) of the whole image once its short side has `side` pixels, whole numbers."""
+    short = xp.minimum(height, width)
+    return xp.round(height * side / short), xp.round(width * side / short)
+
+
 def _cut_of_resized(
     xp: ModuleType, height: Any, width: Any, size: int, side: Any, vertical: Any, horizontal: Any
 ) -> Box:
@@ -28,8 +34,7 @@ def _cut_of_resized(
 
     `vertical` and `horizontal` in [0, 1) choose among all whole-pixel offsets, the last included.
     """
-    short = xp.minimum(height, width)
-    tall, wide = xp.round(height * side / short), xp.round(width * side / short)
+    tall, wide = rescaled(xp, height, width, side)
     top = xp.floor(vertical * (tall - size + 1))
     left = xp.floor(horizontal * (wide - size + 1))
     return top * height / tall, left * width / wide, size * height / tall, size * width / wide
@@ -37,8 +42,7 @@ def _cut_of_resized(
 
 def centre(xp: ModuleType, height: Any, width: Any, size: int, side: int) -> Box:
     """The central cut for test images: short side to `side`, then the middle size × size."""
-    short = xp.minimum(height, width)
-    tall, wide = xp.round(height * side / short), xp.round(width * side / short)
+    tall, wide = rescaled(xp, height, width, side)
     top, left = xp.floor((tall - size + 1) / 2), xp.floor((wide - size + 1) / 2)
     return top * height / tall, left * width / wide, size * height / tall, size * width / wide
 
@@ -95,13 +99,15 @@ def area_crop(
     return top, left, tall, wide
 
 
-def resample(image: jax.Array, box: Box, size: int) -> jax.Array:
+def resample(image: jax.Array, box: Box, size: int | tuple[int, int]) -> jax.Array:
     """The box of one image [H, W, C] as [size, size, C], antialiased bilinear, for the jitted step.
 
-    The filter may look at pixels just outside the box where the image has them, as Pillow's does.
+    size: one side, or (height, width) where they differ. The filter may look at pixels just outside
+    the box where the image has them, as Pillow's does.
     """
     top, left, tall, wide = box
-    scale = jnp.array([size / tall, size / wide], jnp.float32)
-    shift = jnp.array([-top * size / tall, -left * size / wide], jnp.float32)
-    shape = (size, size, image.shape[-1])
+    rows, columns = (size, size) if isinstance(size, int) else size
+    scale = jnp.array([rows / tall, columns / wide], jnp.float32)
+    shift = jnp.array([-top * rows / tall, -left * columns / wide], jnp.float32)
+    shape = (rows, columns, image.shape[-1])
     return jax.image.scale_and_translate(image, shape, (0, 1), scale, shift, "linear")

@@ -34,7 +34,13 @@ def fit_per_pixel_mean(chunks: Iterable[np.ndarray]) -> Statistics:
 
 
 def per_pixel_mean(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016)."""
+    """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016).
+
+    From images of another size, in fully convolutional tests, the mean image's own mean colour:
+    there is no mean for their pixels.
+    """
+    if images.shape[1:] != mean.shape:
+        return channel_mean(images, jnp.mean(mean, axis=(0, 1)))
     return images - mean[None]
 
 

@@ -92,6 +92,13 @@ class Recipe:
         """Stored images [B, h, w, c] as the network sees them in a test."""
         return self._normalize(statistics, self._place(images), self.normalize)
 
+    def finish(self, statistics: Statistics, images: jax.Array) -> jax.Array:
+        """Images [B, h, w, c], cut and brought to size by the caller, as the network sees them.
+
+        Channels and normalisation alone, for test protocols, whose crops are their own affair.
+        """
+        return self._normalize(statistics, self._to_channels(images), self.normalize)
+
     def fit(self, chunks: Callable[[int], Iterable[np.ndarray]]) -> Statistics:
         """Takes the statistics of every operation that needs some, from the training part.
 
