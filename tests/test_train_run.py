@@ -1,0 +1,204 @@
+"""A whole run: what it leaves, how it resumes, what bad input gets."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from errors import UserError
+from tests.toy import lenet_config
+from training import metrics, preemption, trained, workdirs
+from training.checkpoints import FOLDER
+from training.step import TrainState
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(workdir: pathlib.Path, data_dir: str, **options: Any) -> tuple[TrainState, dict[str, Any]]:
+    extend = options.pop("extend", False)
+    return train.train_and_evaluate(
+        lenet_config(**options), workdir, data_dir=data_dir, extend=extend
+    )
+
+
+def without_clock(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "clock"} for row in metrics.read(workdir)]
+
+
+def assert_same_bits(one: TrainState, other: TrainState) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, data_dir: str):
+    """A run of eight steps that nobody disturbed: its workdir, state and result."""
+    workdir = tmp_path_factory.mktemp("straight")
+    state, result = run(workdir, data_dir)
+    return workdir, state, result
+
+
+def test_what_a_run_leaves(straight) -> None:
+    workdir, state, result = straight
+    assert int(state.step) == 8
+    rows = metrics.read(workdir)
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert [row["step"] for row in rows if "test" in row] == [4, 8]
+    assert set(rows[1]) == {"step", "epoch", "learning_rate", "train", "test", "clock"}
+    assert rows[1]["epoch"] == 1.0  # 64 images, batches of 16
+    assert json.loads((workdir / "result.json").read_text()) == result
+    assert result["validation_best"] is None
+    assert result["last"]["test_error"] == rows[-1]["test"]["error"]
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["packages"]["jax"] == jax.__version__
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_learning_rate_of_a_row_is_the_one_of_its_last_step(straight) -> None:
+    """Half a cosine from 0.01 over eight steps: the eighth step has 0.005 (1 + cos(7π/8))."""
+    rows = metrics.read(straight[0])
+    expected = 0.005 * (1 + np.cos(np.pi * 7 / 8))
+    np.testing.assert_allclose(rows[-1]["learning_rate"], expected, rtol=1e-5)
+
+
+def test_stopped_after_any_step_and_resumed_gives_the_same_bits(
+    straight, tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops between rows, between checkpoints, and on both."""
+    for stop_after in (3, 4, 7):
+        monkeypatch.setattr(
+            preemption.Preemption, "requested", lambda self, step, at=stop_after: step == at
+        )
+        with pytest.raises(preemption.Preempted, match=f"stopped at step {stop_after}, saved"):
+            run(tmp_path, data_dir)
+    monkeypatch.undo()
+    state, result = run(tmp_path, data_dir)
+    assert_same_bits(state, straight[1])
+    assert without_clock(tmp_path) == without_clock(straight[0])
+    assert result == straight[2]
+
+
+def test_a_finished_run_is_not_run_again(straight, data_dir: str) -> None:
+    workdir, state, result = straight
+    before = (workdir / metrics.FILE).read_bytes()
+    again, result_again = run(workdir, data_dir)
+    assert_same_bits(again, state)
+    assert result_again == result
+    assert (workdir / metrics.FILE).read_bytes() == before
+
+
+def test_another_config_is_refused_and_named(straight, data_dir: str) -> None:
+    with pytest.raises(UserError, match="another config: seed 0 there, 1 here"):
+        run(straight[0], data_dir, seed=1)
+
+
+def test_extend_goes_on_to_more_steps(tmp_path: pathlib.Path, data_dir: str) -> None:
+    constant = {"schedule": {"name": "constant", "rate": 0.01}}
+
+    def config(duration: str):
+        made = lenet_config(duration=duration).unlock()
+        made.schedule = constant["schedule"]
+        return made.lock()
+
+    train.train_and_evaluate(config("4 steps"), tmp_path / "a", data_dir=data_dir)
+    with pytest.raises(UserError, match=r"duration '4 steps' there.*\(--extend continues it\)"):
+        train.train_and_evaluate(config("8 steps"), tmp_path / "a", data_dir=data_dir)
+    extended, _ = train.train_and_evaluate(
+        config("8 steps"), tmp_path / "a", data_dir=data_dir, extend=True
+    )
+    whole, _ = train.train_and_evaluate(config("8 steps"), tmp_path / "b", data_dir=data_dir)
+    assert_same_bits(extended, whole)
+
+
+def test_a_trained_network_for_use(straight, data_dir: str) -> None:
+    workdir, state, _ = straight
+    net = trained.load(workdir, data_dir=data_dir)
+    assert net.step == 8
+    images = np.zeros((3, 16, 16, 1), np.uint8)
+    assert net.predict(images).shape == (3,)
+    assert set(net.apply(net.preprocess(images), capture=["conv2"]).captured) == {"conv2"}
+    jax.tree.map(np.testing.assert_array_equal, net.variables["params"], state.params)
+    with pytest.raises(UserError, match="no best step"):
+        trained.load(workdir, step="best", data_dir=data_dir)
+    with pytest.raises(UserError, match="no checkpoint of step 3; saved: 4, 8"):
+        trained.load(workdir, step=3, data_dir=data_dir)
+
+
+def test_best_by_validation_is_kept_and_loaded(tmp_path: pathlib.Path, data_dir: str) -> None:
+    _, result = run(tmp_path, data_dir, **{"data.validation": 16})
+    best = result["validation_best"]
+    errors = {
+        row["step"]: row["validation"]["error"]
+        for row in metrics.read(tmp_path)
+        if "validation" in row
+    }
+    assert best["validation_error"] == min(errors.values())
+    assert trained.load(tmp_path, step="best", data_dir=data_dir).step == best["step"]
+
+
+def test_a_workdir_in_use_is_refused(tmp_path: pathlib.Path, data_dir: str) -> None:
+    with (
+        workdirs.claim(tmp_path),
+        pytest.raises(UserError, match=r"held by another run \(process \d+ on"),
+    ):
+        run(tmp_path, data_dir)
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_not_saved(
+    tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    config = lenet_config().unlock()
+    config.schedule.rate = 1e30
+    with pytest.raises(UserError, match=r"the loss of step \d+ is not finite"):
+        train.train_and_evaluate(config.lock(), tmp_path, data_dir=data_dir)
+    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 0, "config.batch_size: must be a whole number from 1, not 0"),
+        ("batch_size", 12, "batch_size=12 cannot be shared evenly by 8 devices"),
+        ("duration", "0 steps", "config.duration: '0 steps' is less than one step"),
+        ("duration", "-3 epochs", "config.duration: '-3 epochs' is not of the form"),
+        ("model.name", "lenet5_moden", "did you mean: lenet5_modern"),
+        ("data.name", "digit", "valid names: digits, mnist"),
+        ("data.size", 8, "config.model: input: 8×8 is too small, the least size is 16×16"),
+        ("loss.kind", "hinge", "config.loss: 'hinge' is none of cross_entropy, rbf_mse, rbf_map"),
+        ("eval.heads", ("aux1",), "config.eval.heads: no side head 'aux1'; side heads: none"),
+        ("optimizer.name", "sdg", "config.optimizer: 'sdg' is none of sgd"),
+        ("schedule.name", "cosin", "config.schedule: 'cosin' is none of"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    field: str, value: Any, message: str, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        run(tmp_path / "new", data_dir, **{field: value})
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_mistyped_flag_is_one_line_and_status_2(tmp_path: pathlib.Path) -> None:
+    """Through the real command line: flags are read before anything else."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            "--config=configs/lenet5.py:data=digits",
+            "--config.sede=1",
+            f"--workdir={tmp_path / 'new'}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: flags: the config has no field 'sede'; did you mean 'seed'?\n"
+    assert not (tmp_path / "new").exists()
