@@ -71,10 +71,10 @@ class Cost:
     layers: tuple[Layer, ...]
 
 
-def measure(network: layers.Network) -> Cost:
+def measure(network: layers.Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
     """Traces `network` as it stands (its heads included) on one image and counts.
 
-    Raises ValueError where the network cannot take its own input, or where convolutions run a
+    image_shape: another than the network's own input, for a fully convolutional form. Raises ValueError where the network cannot take its own input, or where convolutions run a
     number of times that no shape tells (in a `while` or `cond`).
     """
     calls: list[_Call] = []
@@ -103,7 +103,8 @@ def measure(network: layers.Network) -> Cost:
         calls[index].output = tuple(arrays[0].shape[1:]) if arrays else ()
         return out
 
-    images = jax.ShapeDtypeStruct((1, *network.input), jnp.float32)
+    image_shape = image_shape or network.input
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     with nn.intercept_methods(record):
         closed, shapes = jax.make_jaxpr(network.init_with_output, return_shape=True)(key, images)
@@ -111,7 +112,7 @@ def measure(network: layers.Network) -> Cost:
     owners = _owners(calls, params)
     walk = Walk(owners)
     walk.follow(closed.jaxpr, closed.jaxpr.invars[-1])
-    return _tabulate(network, calls, owners, walk, params)
+    return _tabulate(network, image_shape, calls, owners, walk, params)
 
 
 @dataclasses.dataclass
@@ -145,6 +146,7 @@ def _owners(calls: Sequence[_Call], params: Mapping[str, Any]) -> list[int]:
 
 def _tabulate(
     network: layers.Network,
+    image_shape: tuple[int, int, int],
     calls: Sequence[_Call],
     owners: Sequence[int],
     walk: Walk,
@@ -193,7 +195,7 @@ def _tabulate(
     return Cost(
         params=sum(size for _, _, size in _arrays(params)),
         multiply_adds=sum(row.multiply_adds for row in table),
-        input_shape=network.input,
+        input_shape=image_shape,
         layers=table,
     )
 

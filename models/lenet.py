@@ -212,6 +212,8 @@ class LeNetModern(Network):
 
     conv_features and dense_features are the widths; conv_pad pads conv1 (2 for 28×28 images).
     activation: "relu" or "tanh"; pool: "max" or "average".
+    dense_form: the dense layers act at every position of a larger image: logits [N, h, w, classes],
+    with the same weights.
     """
 
     conv_features: tuple[int, int] = (6, 16)
@@ -219,6 +221,7 @@ class LeNetModern(Network):
     conv_pad: int = 0
     activation: str = "relu"
     pool: str = "max"
+    dense_form: bool = False
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -235,10 +238,20 @@ class LeNetModern(Network):
             x = activation(conv(features=self.channels(features), pad=pad, name=f"conv{index}")(x))
             x = pool(2, 2, name=f"pool{index}")(x)
         first = len(self.conv_features) + 1
+        window = self.last_map() if self.dense_form else None
         for index, features in enumerate(self.dense_features, start=first):
-            x = activation(dense(features=self.channels(features), name=f"fc{index}")(x))
+            layer = dense(features=self.channels(features), window=window, name=f"fc{index}")
+            x = activation(layer(x))
+            window = window and (1, 1)
         last = first + len(self.dense_features)
-        return dense(features=self.num_classes, name=f"fc{last}")(x), {}
+        return dense(features=self.num_classes, window=window, name=f"fc{last}")(x), {}
+
+    def last_map(self) -> tuple[int, int]:
+        """(height, width) of the map under the dense layers, for an image of the size `input`."""
+        height, width = (side + 2 * self.conv_pad for side in self.input[:2])
+        for _ in self.conv_features:
+            height, width = (height - 4) // 2, (width - 4) // 2
+        return height, width
 
 
 class LeNetCaffe(Network):
