@@ -74,8 +74,9 @@ class Cost:
 def measure(network: layers.Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
     """Traces `network` as it stands (its heads included) on one image and counts.
 
-    image_shape: another than the network's own input, for a fully convolutional form. Raises ValueError where the network cannot take its own input, or where convolutions run a
-    number of times that no shape tells (in a `while` or `cond`).
+    image_shape: another than the network's own input, for a fully convolutional form. Raises
+    ValueError where the network cannot take it, or where convolutions run a number of times that
+    no shape tells (in a `while` or `cond`).
     """
     calls: list[_Call] = []
     open_calls: list[int] = []
