@@ -8,7 +8,8 @@ Neither keeps state: the batch of any step can be asked for, in any order, and r
 needs the step alone. Epochs are whole permutations of the training part, n // batch steps each;
 what is left over of one (less than a batch) is seen in others.
 
-This file may touch data, augmentations and devices, and knows no network.
+This file may touch data, augmentations and devices, and knows no network. `python -m
+input_pipeline --config=... --show=augment.png` draws what the network would see.
 """
 
 import dataclasses
@@ -19,15 +20,19 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from absl import flags
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import config_flags
 
 import data
 import streaming
 from augmentations import recipe as recipes
+from augmentations import sheet
 from augmentations.recipe import Recipe
 from errors import UserError
 from randomness import Purpose, epoch_order, key
 from streaming import Loader, Streaming
+from training import command_line
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
@@ -49,6 +54,9 @@ class Engine(Protocol):
 
     def chunks(self, samples: int) -> Iterable[np.ndarray]:
         """Stored training images, all (0) or evenly spaced ones, a chunk at a time."""
+
+    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The first stored training images as for a step, or a test (None), and labels."""
 
     def close(self) -> None:
         """Ends whatever works in the background."""
@@ -141,6 +149,11 @@ class Resident:
             chunk = rows[start : start + streaming.CHUNK]
             yield train.images[chunk[train.intact[chunk]]]
 
+    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The part's first images and labels; all else happens on the device."""
+        del step
+        return self._parts["train"].images[:count], self._parts["train"].labels[:count]
+
     def close(self) -> None:
         """Nothing works in the background."""
 
@@ -151,6 +164,7 @@ class Pipeline:
     image_shape: (H, W, C) of the float32 images that the network sees. num_classes: labels are
     0 .. num_classes - 1. examples: images in "train", "validation" (where there is one), "test".
     steps_per_epoch: examples["train"] // batch size. dataset: the entry of data.DATASETS.
+    recipe, statistics: the preprocessing, and what it takes from the training part.
     """
 
     def __init__(
@@ -167,9 +181,9 @@ class Pipeline:
         self.dataset, self.examples = dataset, dict(examples)
         self.image_shape, self.num_classes = recipe.image_shape, dataset.classes
         self.steps_per_epoch = self.examples["train"] // batch_size
-        self._recipe, self._engine, self._mesh, self._seed = recipe, engine, mesh, seed
+        self.recipe, self._engine, self._mesh, self._seed = recipe, engine, mesh, seed
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
-        self._statistics = {
+        self.statistics = {
             name: tuple(_replicate(mesh, part) for part in parts)
             for name, parts in recipe.fit(engine.chunks).items()
         }
@@ -180,7 +194,7 @@ class Pipeline:
         """The inputs of a step (device arrays); cheap, and valid for `prepare` of that step."""
         if step < 0:
             raise ValueError(f"step {step}: steps count from 0")
-        return {**self._engine.fetch(step), "statistics": self._statistics}
+        return {**self._engine.fetch(step), "statistics": self.statistics}
 
     def prepare(self, inputs: Inputs, step: Any) -> Batch:
         """Gathers, augments and normalises a step's batch; pure, to be called inside a jit.
@@ -188,7 +202,7 @@ class Pipeline:
         Returns "image" float32 [B, H, W, C], "label" int32 [B], "mask" float32 [B], sharded.
         """
         images, labels = self._engine.gather(inputs, step)
-        images = self._recipe.train(
+        images = self.recipe.train(
             inputs["statistics"],
             images,
             key(self._seed, Purpose.AUGMENT, step),
@@ -213,11 +227,29 @@ class Pipeline:
 
     def _evaluation(self, split: str) -> Iterator[Batch]:
         for stored in self._engine.passes(split, self._eval_batch_size):
-            yield {**stored, "image": self._test(self._statistics, stored["image"])}
+            yield {**stored, "image": self._test(self.statistics, stored["image"])}
 
     def preprocess(self, images: np.ndarray | jax.Array) -> jax.Array:
         """Test-time preprocessing alone: uint8 [N, h, w, c] to the network's float32 input."""
-        return self._test(self._statistics, jnp.asarray(images))
+        return self._test(self.statistics, jnp.asarray(images))
+
+    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of the first training images, and those as the network would see them at a step.
+
+        They stand at places 0, 1, 2 ... of that step's batch; without a step (None), as in a test.
+        """
+        images, labels = self._engine.views(count, step)
+        if step is None:
+            return labels, np.asarray(self.preprocess(images))
+        draws = key(self._seed, Purpose.AUGMENT, step)
+        seen = self.recipe.train(self.statistics, jnp.asarray(images), draws, jnp.arange(count))
+        return labels, np.asarray(seen)
+
+    @property
+    def operations(self) -> str:
+        """The operations on an image in their order, as the configuration names them."""
+        calls = (*self.recipe.augment, *self.recipe.normalize)
+        return ", ".join(str(call) for call in calls)
 
     @property
     def damaged(self) -> dict[str, int]:
@@ -334,3 +366,20 @@ def _engine(
             if cut < len(images):
                 arrays["validation"] = whole[cut:]
     return Resident(arrays, mesh, config.seed, config.batch_size)
+
+
+def main() -> None:
+    """Draws the sheet of a configuration's images: `--config=... --show=augment.png`."""
+    flag = flags.FLAGS
+    if flag.config is None or flag.show is None:
+        raise UserError("usage: python -m input_pipeline --config=FILE --show=PNG [--data_dir=DIR]")
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    sheet.draw(create(flag.config, mesh, flag.data_dir), flag.show)
+    print(flag.show)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", help_string="The configuration, a file of configs/.")
+    flags.DEFINE_string("show", None, "The PNG file to draw.")
+    flags.DEFINE_string("data_dir", None, "Where prepared data lie (else TFDS_DATA_DIR).")
+    command_line.run(main)

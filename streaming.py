@@ -12,6 +12,7 @@ here to checkpoint.
 
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,7 +35,7 @@ Example = dict[str, Any]
 AHEAD = 2
 # Batches decoded at the same time without worker processes.
 THREADS = 2
-# Steps that a stream is declared to have: more than any run, and it costs nothing.
+# Batches that a stream is declared to have: more than any run, and it costs nothing.
 HORIZON = 1 << 31
 # Images at a time when statistics are taken.
 CHUNK = 256
@@ -42,17 +43,18 @@ CHUNK = 256
 _order = functools.lru_cache(maxsize=2)(epoch_order)
 
 
-def cut(pixels: np.ndarray, box: boxes.Box, size: int) -> np.ndarray:
+def cut(pixels: np.ndarray, box: boxes.Box, size: int | tuple[int, int]) -> np.ndarray:
     """The box of uint8 pixels [H, W, C] as uint8 [size, size, C], antialiased bilinear.
 
-    Pillow's filter is the one that the resident engine's `boxes.resample` computes, rounded to
-    whole grey levels.
+    size: one side, or (height, width) where they differ. Pillow's filter is the one that the
+    resident engine's `boxes.resample` computes, rounded to whole grey levels.
     """
     top, left, tall, wide = (float(edge) for edge in box)
     height, width = pixels.shape[:2]
     edges = (left, top, min(left + wide, width), min(top + tall, height))
+    rows, columns = (size, size) if isinstance(size, int) else size
     image = Image.fromarray(pixels)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))
+    return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR, box=edges))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +108,14 @@ class Examples:
         index = int(order[step_in_epoch * self.batch_size + row])
         example, passed = self.loader.read_intact(index)
         return {
-            "image": self._cut(example["image"], step, row),
+            "image": self.cut(example["image"], step, row),
             "label": np.int32(example["label"]),
             "index": index,
             "passed": passed,
         }
 
-    def _cut(self, pixels: np.ndarray, step: int, row: int) -> np.ndarray:
+    def cut(self, pixels: np.ndarray, step: int, row: int) -> np.ndarray:
+        """An image of a batch as it goes to the device; draws depend on seed, step and row."""
         if not self.recipe.cut_when_decoded:
             return pixels
         crop = self.recipe.crop
@@ -145,9 +148,6 @@ class Records:
     def starts(self) -> range:
         """Where in `indices` each batch begins."""
         return range(0, len(self.indices), self.batch_size)
-
-    def __len__(self) -> int:
-        return len(self.starts) * len(self.rows)
 
     def __call__(self, position: int) -> Example:
         batch, place = divmod(position, len(self.rows))
@@ -183,9 +183,22 @@ def evenly_spaced(count: int, samples: int) -> np.ndarray:
     return np.arange(count) if not samples else np.unique(np.arange(samples) * count // samples)
 
 
-def batches(load: Examples | Records, positions: int) -> grain.MapDataset:
-    """The local batches of NumPy arrays that `load` gives for positions 0, 1, 2 ..., by index."""
-    return grain.MapDataset.range(positions).map(load).batch(len(load.rows))
+def batches(load: Examples | Records) -> grain.MapDataset:
+    """The local batches of NumPy arrays that `load` gives for positions 0, 1, 2 ..., by index.
+
+    Without an end, also for a pass over a part, which stops asking in time: what grain has read
+    ahead when its workers come to an end of their own stays behind in shared memory.
+    """
+    return grain.MapDataset.range(HORIZON * len(load.rows)).map(load).batch(len(load.rows))
+
+
+def _own(loaded: Example) -> Example:
+    """Copies a batch out of the memory that worker processes share with this one.
+
+    A device on the host may keep using the array it is given, and shared memory that is still in
+    use when the program ends is reported as leaked.
+    """
+    return {name: np.array(part) for name, part in loaded.items()}
 
 
 class Prefetched:
@@ -208,7 +221,7 @@ class Prefetched:
         else:
             stream = ahead.to_iter_dataset(grain.ReadOptions(THREADS, THREADS))
         stream = grain.experimental.ThreadPrefetchIterDataset(
-            stream.map(put), prefetch_buffer_size=AHEAD
+            stream.map(lambda loaded: put(_own(loaded))), prefetch_buffer_size=AHEAD
         )
         self._iterator = iter(stream)
         self.close = weakref.finalize(self, self._iterator.close)
@@ -244,7 +257,7 @@ class Streaming:
         self._batch_size = batch_size
         rows = self._local_rows(batch_size)
         examples = Examples(parts["train"], recipe, seed, batch_size, rows)
-        self._train = batches(examples, HORIZON * len(rows))
+        self._examples, self._train = examples, batches(examples)
         self._stream: Prefetched | None = None
         self._next = -1
         self.damaged: dict[str, set[int]] = {name: set() for name in parts}
@@ -278,9 +291,9 @@ class Streaming:
         records = Records(loader, self._recipe, np.arange(loader.count), batch_size, rows)
         put = functools.partial(self._put, batch_size=batch_size)
         counted = 0
-        stream = Prefetched(batches(records, len(records)), self._workers, put)
+        stream = Prefetched(batches(records), self._workers, put)
         try:
-            for loaded in stream:
+            for loaded in itertools.islice(stream, len(records.starts)):
                 self._note(split, loaded)
                 counted += loaded["present"] + int(loaded["passed"].sum())
                 yield {name: loaded[name] for name in ("image", "label", "mask")}
@@ -295,13 +308,24 @@ class Streaming:
         loader, rows = self._parts["train"], np.arange(CHUNK)
         indices = evenly_spaced(loader.count, samples)
         records = Records(loader, self._recipe, indices, CHUNK, rows)
-        stream = Prefetched(batches(records, len(records)), self._workers, lambda loaded: loaded)
+        stream = Prefetched(batches(records), self._workers, lambda loaded: loaded)
         try:
-            for loaded in stream:
+            for loaded in itertools.islice(stream, len(records.starts)):
                 self._note("train", loaded)
                 yield loaded["image"][loaded["mask"] > 0]
         finally:
             stream.close()
+
+    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The part's first images as they would go to the device, and labels."""
+        loader = self._parts["train"]
+        found = [loader.read_intact(index)[0] for index in range(count)]
+        images = [example["image"] for example in found]
+        if step is not None:
+            images = [self._examples.cut(image, step, row) for row, image in enumerate(images)]
+        elif self._recipe.cut_when_decoded:
+            images = [_test_cut(self._recipe, image) for image in images]
+        return np.stack(images), np.array([example["label"] for example in found])
 
     def close(self) -> None:
         """Ends the worker processes; the next `fetch` starts them again."""

@@ -67,6 +67,13 @@ class Call:
     operation: Operation
     arguments: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        given = (
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}"
+            for key, value in self.arguments.items()
+        )
+        return f"{self.name}({', '.join(given)})"
+
     @property
     def samples(self) -> int:
         """How many training images the statistics are taken from; 0: all of them."""
