@@ -119,7 +119,10 @@ def read_config(text: str) -> dict[str, Any]:
     path, _, argument = text.partition(":")
     if not pathlib.Path(path).is_file():
         raise UserError(f"--config: no file {path}")
-    config = runpy.run_path(path)["get_config"](argument or None)
+    module = runpy.run_path(path)
+    if "get_config" not in module:
+        raise UserError(f"--config: {path} has no get_config")
+    config = module["get_config"](argument or None)
     stored = data.dataset(config.data.name)
     shape = recipe.read(config.data, stored.shape).image_shape
     return {**config.model.to_dict(), "input": tuple(shape), "num_classes": stored.classes}
@@ -362,8 +365,9 @@ def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
         ("ImageNet 2012", "top5", "ImageNet 2012, top-5 error (%)"),
         ("CIFAR-10", "top1", "CIFAR-10, test error (%)"),
     )
-    figure = Figure(figsize=(18, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(20, 9), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    labels = []
     for (data, measure, title), axes in zip(panels, figure.subplots(1, 3), strict=True):
         rates = [
             rate
@@ -375,19 +379,48 @@ def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
             spots = [(_cost_of(rate, costs), getattr(rate, measure)) for rate in chosen]
             axes.scatter(*zip(*spots, strict=True), s=28, label=protocol)
             for rate, spot in zip(chosen, spots, strict=True):
-                label = rate.network.replace("_cifar10", "")
-                axes.annotate(label, spot, xytext=(4, 3), textcoords="offset points", fontsize=7)
+                text = rate.network.replace("_cifar10", "")
+                label = axes.annotate(
+                    text, spot, (6, 0), textcoords="offset points", fontsize=8, va="center"
+                )
+                label.set_in_layout(False)
+                labels.append(label)
         axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_title(title)
-        axes.set_xlabel("multiply-adds of one pass over one crop")
-        axes.margins(x=0.18)
-        axes.grid(alpha=0.3)
+        axes.set_xlabel("multiply-adds of one pass over an image of the network's input size")
+        axes.margins(x=0.2)
+        axes.grid(alpha=0.3, which="both")
         axes.legend(title="tested on", fontsize=8)
     figure.suptitle("Errors as published, each under its own protocol, against cost as measured")
+    canvas.draw()  # decides what size the labels have and where the spots are
+    figure.set_layout_engine("none")
+    _spread(labels, canvas.get_renderer())
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path)
     except (OSError, ValueError) as error:
         raise UserError(f"--picture: {error}") from None
+
+
+def _spread(labels: Sequence[Any], renderer: Any) -> None:
+    """Puts each label where it covers no spot and no label before it, near its own spot."""
+    spots = [label.axes.transData.transform(label.xy) for label in labels]
+    taken: list[Any] = []
+    places = [
+        (side * 6, rise) for rise in (0, 9, -9, 18, -18, 27, -27, 36, -36) for side in (1, -1)
+    ]
+    for label in labels:
+        for x, y in places:
+            label.set_position((x, y))
+            label.set_horizontalalignment("left" if x > 0 else "right")
+            box = label.get_window_extent(renderer)
+            inside = label.axes.bbox.x0 < box.x0 and box.x1 < label.axes.bbox.x1
+            covers = not inside or any(box.contains(*spot) for spot in spots)
+            if not covers and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(label.get_window_extent(renderer))
 
 
 def _cost_of(rate: published.ErrorRate, costs: Mapping[str, cost.Cost]) -> int:
