@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from errors import UserError
@@ -42,11 +43,18 @@ class Trained:
         return np.asarray(self.apply(self.preprocess(images)).logits.argmax(-1), np.int32)
 
 
-def load(workdir: str | pathlib.Path, *, step: int | str = "last", data_dir: str | None = None):
+def load(
+    workdir: str | pathlib.Path,
+    *,
+    step: int | str = "last",
+    data_dir: str | None = None,
+    mesh: Mesh | None = None,
+) -> Trained:
     """The trained network of `workdir`, at the "last" saved step, the "best" by validation, or N.
 
-    data_dir: where the data set lies; its training part defines the preprocessing.
-    Raises UserError where there is no such run or step.
+    data_dir: where the data set lies; its training part defines the preprocessing. mesh: the
+    devices that hold the network, all of them by default. Raises UserError where there is no such
+    run or step.
     """
     workdir = pathlib.Path(workdir)
     try:
@@ -56,7 +64,7 @@ def load(workdir: str | pathlib.Path, *, step: int | str = "last", data_dir: str
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     config = ConfigDict(stored).lock()
-    run = experiment.create(config, devices.create_mesh(), data_dir)
+    run = experiment.create(config, mesh or devices.create_mesh(), data_dir)
     state = create_state(run.network, run.loss, run.optimizer, seed=config.seed)
     state = jax.device_put(state, devices.replicated(run.mesh))
     with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
