@@ -4,7 +4,7 @@
 "30 epochs") are read like all durations.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,38 @@ def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedu
     return schedule
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {"constant": constant, "cosine": cosine}
+def steps(
+    total: int,
+    in_steps: InSteps,
+    *,
+    rate: float,
+    drops: Sequence[str],
+    factor: float,
+    warmup: str,
+    warmup_rate: float,
+) -> Schedule:
+    """`rate`, divided by `factor` at each of the durations `drops`.
+
+    warmup: for so long ("" for none) the rate is `warmup_rate`, flat: what He et al. 2016,
+    section 4.2, do for their 110 layers. Drops count from the start of training.
+    """
+    at = [in_steps("config.schedule.drops", drop) for drop in drops]
+    until = in_steps("config.schedule.warmup", warmup) if warmup else 0
+
+    def schedule(step: jax.Array) -> jax.Array:
+        passed = sum((step >= drop for drop in at), jnp.zeros((), jnp.int32))
+        # A table and not a power: each rate is the nearest float to the printed one.
+        rates = jnp.asarray([rate / factor**n for n in range(len(at) + 1)])
+        return jnp.where(step < until, warmup_rate, rates[passed])
+
+    return schedule
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "steps": steps,
+}
 
 
 def create(config: Mapping, total: int, in_steps: InSteps) -> Schedule:

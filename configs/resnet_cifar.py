@@ -1,0 +1,109 @@
+"""Plain and residual networks on CIFAR-sized images: He et al. 2015, section 4.2, and He et al. 2016.
+
+command   python train.py --config=configs/resnet_cifar.py:depth=56,shortcut=none --workdir=runs/p56
+          (digits, small); data=cifar10,scale=paper for the paper's own
+hardware  digits: two CPU cores, about 15 s for 20 layers, 60 s for 56;
+          cifar10 at paper scale: one GPU, an hour or two
+paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97% (56), 6.43% (110),
+          7.93% (1202 layers); plain nets get worse with depth (Fig. 6), plain-110 above 60%.
+          Pre-activation (He et al. 2016, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
+here      see the README's results
+deviates  paper: batch-norm statistics over groups of 64 images, what each of the two GPUs held.
+          small: 330 steps on digits (8×8, no augmentation), the warm-up of the 110-layer net for all
+          depths: without it plain-56 stays at chance, which is a stall and not degradation
+"""
+
+from ml_collections import ConfigDict
+
+from configs.arguments import parse
+from configs.base import base
+from errors import UserError
+
+DATA = ("digits", "fashion_mnist", "cifar10", "cifar100", "synthetic")
+BASIC = (20, 32, 44, 56, 110, 1202)  # 6n+2 layers, two 3×3 a unit
+BOTTLENECK = (164, 1001)  # 9n+2 layers
+# Steps of training, and the flat warm-up at a rate of 0.01, by data set at small scale.
+SMALL = {
+    "digits": ("330 steps", "44 steps"),
+    "fashion_mnist": ("20 epochs", "400 steps"),
+    "cifar10": ("40 epochs", "400 steps"),
+    "cifar100": ("40 epochs", "400 steps"),
+    "synthetic": ("60 steps", "8 steps"),
+}
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """depth=20|32|44|56|110|1202|164|1001, shortcut=paper|none|A|B|C, unit=original|preact,
+    data=digits|fashion_mnist|cifar10|cifar100|synthetic, scale=small|paper|smoke.
+
+    shortcut=paper is A, and B for the bottlenecks of 164 and 1001 layers; none is the plain net.
+    """
+    chosen = parse(
+        argument,
+        depth=(*BASIC, *BOTTLENECK),
+        shortcut=("paper", "none", "A", "B", "C"),
+        unit=("original", "preact"),
+        data=DATA,
+        scale=("small", "paper", "smoke"),
+    )
+    data, scale = chosen["data"], chosen["scale"]
+
+    config = base()
+    config.model = network(chosen["depth"], chosen["shortcut"], chosen["unit"])
+    config.data.name = data
+    config.batch_size = 128
+    config.data.normalize = ("scale()", "per_pixel_mean()")
+    if data in ("cifar10", "cifar100") or scale == "paper":
+        config.data.augment = ("pad_crop(pixels=4)", "flip()")
+    elif data == "fashion_mnist":
+        config.data.size = 14
+        config.data.augment = ("pad_crop(pixels=2)", "flip()")
+    if data == "synthetic":
+        config.data.name = "synthetic:32x32x3:10:512:128"
+
+    config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
+    config.schedule = {"name": "steps", "rate": 0.1, "factor": 10.0, "warmup_rate": 0.01}
+    if scale == "paper":
+        config.duration = "64000 steps"
+        config.schedule.drops = ("32000 steps", "48000 steps")
+        # All nets of the second paper; of the first paper the one of 110 layers.
+        warm = chosen["depth"] == 110 or chosen["unit"] == "preact" or chosen["depth"] in BOTTLENECK
+        config.schedule.warmup = "400 steps" if warm else ""
+        config.checkpoint.every = "10 epochs"
+    else:
+        config.duration, config.schedule.warmup = SMALL[data]
+        number, unit = config.duration.split()
+        config.schedule.drops = tuple(f"{float(number) * share:g} {unit}" for share in (0.5, 0.75))
+    if scale == "smoke":
+        config.batch_size = 64
+        config.duration, config.schedule.warmup = "8 steps", "2 steps"
+        config.schedule.drops = ("4 steps", "6 steps")
+        config.log_every = config.eval.every = config.checkpoint.every = "4 steps"
+    config.lock()
+    return config
+
+
+def network(depth: int, shortcut: str, unit: str) -> dict[str, object]:
+    """The `model` fields of a depth. Raises UserError for a net that is not in models.NETWORKS."""
+    if depth in BOTTLENECK:
+        if shortcut not in ("paper", "B"):
+            raise UserError(f"config argument 'shortcut={shortcut}': depth={depth} has B")
+        name = f"resnet{depth}_cifar10_{unit}"
+    elif unit == "preact":
+        if depth != 110 or shortcut not in ("paper", "A"):
+            raise UserError("config argument 'unit=preact': needs depth=110 (A), 164 or 1001 (B)")
+        name = "resnet110_cifar10_preact"
+    elif shortcut == "none" and depth != 1202:
+        name = f"plain{depth}_cifar10"
+    else:
+        kind = "A" if shortcut == "paper" else shortcut
+        if depth == 1202 and kind != "A":
+            raise UserError(f"config argument 'shortcut={shortcut}': depth=1202 has A")
+        name = f"resnet{depth}_cifar10_{kind}"
+    return {
+        "name": name,
+        "initializer": "paper",  # He et al. 2015, or a name of models.layers.INITIALIZERS
+        "width": 1.0,  # multiplies every layer's channels
+        "dtype": "float32",  # of the computation; bfloat16 is mixed precision
+        "batch_norm_group": 64,  # images normalised together: what one of the two GPUs held
+    }
