@@ -1,6 +1,6 @@
 """A strict session: eight CPU devices, no silent rank promotion, warnings are errors."""
 
-import os
+import tempfile
 
 import jax
 import pytest
@@ -10,8 +10,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# The compiled programs of one session serve the next tests that need the same ones.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Runs of the same tiny network compile once a session, not once a test.
+COMPILED = tempfile.TemporaryDirectory(prefix="compiled")
+jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 @pytest.fixture(scope="session")
