@@ -74,18 +74,20 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
         self, split: str, shard: Callable[[], Examples], last: bool
     ) -> Iterator[tuple[int, dict]]:
         expected = self._dataset.splits[split]
-        if split not in self._bars:
-            # disable=None: no bar where the output is not a terminal; delay: none for small sets.
-            self._bars[split] = tqdm(
-                total=expected, desc=split, unit=" images", disable=None, delay=1
-            )
         for key, (encoded, label) in enumerate(shard()):
+            if split not in self._bars:
+                # With the first image, so that slow imports before it do not count. delay: no bar
+                # for small sets; disable=None: nor where the output is not a terminal.
+                self._bars[split] = tqdm(
+                    total=expected, desc=split, unit=" images", leave=False, disable=None, delay=1
+                )
             # TFDS stores a file object's bytes as they are; an array would need TensorFlow.
             yield key, {"image": io.BytesIO(encoded), "label": label}
             self._counts[split] += 1
             self._bars[split].update()
         if last:
-            self._bars[split].close()
+            if split in self._bars:
+                self._bars[split].close()
             # Here, before TFDS renames the folder. A tar cut between two members ends silently.
             if self._counts[split] != expected:
                 raise UserError(

@@ -20,8 +20,10 @@ from data.catalog import Dataset
 from data.damage import Damaged
 from errors import UserError
 
+# Of what we write. To be raised with any change of it: folders of another version are not read.
 VERSION = "1.0.0"
 
+# Records read at a time into an array: more would only hold more encoded images in memory.
 BATCH = 4096
 
 # Where TFDS's own builders put the same images, and what they call our "test".
