@@ -25,14 +25,31 @@ def flip(key: jax.Array, image: jax.Array, *, probability: float) -> jax.Array:
     return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
 
 
-def affine_matrix(
-    zoom: jax.Array, squeeze: jax.Array, shear: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where an output pixel (row, column from the centre) looks in the input, as three factors.
+def warp(
+    image: jax.Array,
+    shift: jax.Array,
+    zoom: jax.Array,
+    squeeze: jax.Array,
+    shear: jax.Array,
+    fill: float,
+) -> jax.Array:
+    """Shears about the centre, squeezes, zooms, then moves by `shift` (down, right), in pixels.
 
-    input row = a·row; input column = b·column + c·row.
+    `squeeze` stretches columns apart and presses rows together by the same factor; `shear` moves a
+    row to the right by that many pixels for every row below the centre. Bilinear; outside: `fill`.
     """
-    return squeeze / zoom, 1.0 / (squeeze * zoom), shear
+    height, width = image.shape[:2]
+    middle = (height - 1) / 2, (width - 1) / 2
+    # For every output pixel, where it comes from.
+    down = (jnp.arange(height) - middle[0] - shift[0])[:, None] * squeeze / zoom
+    right = (jnp.arange(width) - middle[1] - shift[1])[None, :] / (squeeze * zoom)
+    rows = jnp.broadcast_to(down, (height, width)) + middle[0]
+    columns = right - shear * down + middle[1]
+
+    def move(channel: jax.Array) -> jax.Array:
+        return map_coordinates(channel, [rows, columns], order=1, mode="constant", cval=fill)
+
+    return jax.vmap(move, in_axes=-1, out_axes=-1)(image)
 
 
 def affine(
@@ -45,23 +62,13 @@ def affine(
     shear: float,
     fill: float,
 ) -> jax.Array:
-    """LeCun et al. 1998, section III.A: translation, scaling, squeezing, horizontal shear.
+    """LeCun et al. 1998, section III.B: translation, scaling, squeezing, horizontal shear.
 
     Squeezing is "simultaneous horizontal compression and vertical elongation, or the reverse".
     The paper prints no ranges; ours: up to `translate` pixels each way; zoom uniform in
-    1 ± `scale`; squeeze by 1/(1+s)..(1+s), uniform in the logarithm; columns shifted by up to
-    ± `shear` a row. Bilinear; outside the image lies `fill`.
+    1 ± `scale`; squeeze by 1/(1+s)..(1+s), uniform in the logarithm; a shear of up to ± `shear`
+    pixels a row.
     """
-    height, width = image.shape[:2]
     draws = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
-    a, b, c = affine_matrix(1.0 + scale * draws[2], (1.0 + squeeze) ** draws[3], shear * draws[4])
-    middle = (height - 1) / 2, (width - 1) / 2
-    row = (jnp.arange(height) - middle[0] - translate * draws[0])[:, None]
-    column = (jnp.arange(width) - middle[1] - translate * draws[1])[None, :]
-    rows = jnp.broadcast_to(a * row, (height, width)) + middle[0]
-    columns = b * column + c * row + middle[1]
-
-    def move(channel: jax.Array) -> jax.Array:
-        return map_coordinates(channel, [rows, columns], order=1, mode="constant", cval=fill)
-
-    return jax.vmap(move, in_axes=-1, out_axes=-1)(image)
+    shift, zoom = translate * draws[:2], 1.0 + scale * draws[2]
+    return warp(image, shift, zoom, (1.0 + squeeze) ** draws[3], shear * draws[4], fill)
