@@ -1,0 +1,400 @@
+"""Tests trained networks under the papers' protocols: error, interval, loss and cost.
+
+    python evaluate.py --workdir=runs/lenet5_digits --protocol=ten_crop
+    python evaluate.py --workdir=runs/a --workdir=runs/b --protocol=crop_144     (an ensemble)
+
+A protocol is NAME[:option=value,...]; sides are in the papers' pixels, where a network sees 224:
+`center:side=256,crop=320`, `dense:sides=256+384+512,flip=0`; `all` is every protocol that the
+networks can be tested by. Each number is printed and written to the (first) workdir with all it
+depends on: <workdir>/evaluations/<protocol>_<split>_<step>.json.
+
+The story in order: load, plan (everything that can be wrong is found here), run, report.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import data
+from errors import UserError
+from protocols import averaging, catalog, published, statistics
+from protocols.catalog import Protocol
+from protocols.predictions import Predictor
+from protocols.statistics import Answers
+from streaming import Loader
+from training import command_line, devices, progress, trained, workdirs
+
+WORKDIR = flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
+STEP = flags.DEFINE_string("step", "last", "The checkpoint: last, best (by validation), or N.")
+PROTOCOL = flags.DEFINE_multi_string(
+    "protocol", ["center"], f"{', '.join(catalog.KINDS)}, or all; may be given several times."
+)
+DATA = flags.DEFINE_string("data", None, "Another data set of the same classes.")
+SPLIT = flags.DEFINE_string("split", "test", "test, validation or train.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "Views at a time, by default config.eval.batch_size; changes no number.", 1
+)
+PUBLISHED = flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
+
+FOLDER = "evaluations"
+ALL = "all"
+CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
+LINE_SECONDS = 10.0  # between lines of progress where the output is a file or a pipe
+
+
+def main() -> None:
+    """Parses the flags and evaluates."""
+    if not WORKDIR.value:
+        raise UserError("--workdir is missing; see --help")
+    if STEP.value not in CHOSEN and not STEP.value.isdecimal():
+        raise UserError(f"--step: {STEP.value!r} is none of last, best, or a step's number")
+    reports = evaluate(
+        WORKDIR.value,
+        PROTOCOL.value,
+        step=int(STEP.value) if STEP.value.isdecimal() else STEP.value,
+        data_name=DATA.value,
+        split=SPLIT.value,
+        data_dir=DATA_DIR.value,
+        batch_size=BATCH_SIZE.value,
+    )
+    print(f"\n{table(reports)}")
+    if len(reports) == 1:
+        print(f"\n{details(reports[0])}")
+    if PUBLISHED.value:
+        print(f"\n{published_table(reports)}")
+
+
+def evaluate(
+    folders: Sequence[str | pathlib.Path],
+    protocols: Sequence[str],
+    *,
+    step: int | str = "last",
+    data_name: str | None = None,
+    split: str = "test",
+    data_dir: str | None = None,
+    batch_size: int | None = None,
+) -> list[dict[str, Any]]:
+    """Tests the runs in `folders` together (one: by itself) under each protocol.
+
+    Returns what was written to evaluations/, a dict a protocol. Raises UserError for bad input.
+    """
+    # The networks, on all devices of this process.
+    mesh = devices.create_mesh()
+    loaded = []
+    for folder in folders:
+        # On one device first: the training batch need not be a multiple of this machine's.
+        single = devices.create_mesh(list(mesh.devices.flat[:1]))
+        loaded.append(trained.load(folder, step=step, data_dir=data_dir, mesh=single))
+    images = open_images(loaded, folders, data_name, split, data_dir)
+    batch = min(batch_size or max(run.config.eval.batch_size for run in loaded), len(images))
+    members = [Predictor(run, mesh, batch) for run in loaded]
+
+    # The protocols: all traced before the first is run.
+    plans = []
+    for text in protocols:
+        for name in catalog.KINDS if text == ALL else (text,):
+            try:
+                plans.append(plan(members, name, images))
+            except UserError as error:
+                if text != ALL:
+                    raise
+                print(f"left out: {error}")
+
+    reports = []
+    for each in plans:
+        answers, multiply_adds, clock = run(members, each, images, batch)
+        report = {
+            "protocol": each[0].label,
+            "source": each[0].source,
+            "data": images.name,
+            "split": split,
+            "networks": [
+                {
+                    "workdir": str(folder),
+                    "network": member.name,
+                    "trained_on": member.trained.config.data.name,
+                    "seed": member.trained.config.seed,
+                    "step": member.trained.step,
+                    "chosen": CHOSEN.get(str(step), "named by the user"),
+                    "input": list(member.network.input),
+                }
+                for folder, member in zip(folders, members, strict=True)
+            ],
+            "average": each[0].average,
+            "views": len(each[0].views((256, 256))) * len(members),
+            "multiply_adds": multiply_adds,
+            **statistics.report(answers, images.class_names),
+            "damaged": images.damaged,
+            "clock": clock,
+            "environment": workdirs.environment(),
+        }
+        path = report_path(pathlib.Path(folders[0]), report, data_name)
+        path.parent.mkdir(exist_ok=True)
+        workdirs.write_json(path, report)
+        print(path)
+        reports.append(report)
+    return reports
+
+
+@dataclasses.dataclass
+class Images:
+    """The images of a split, in source order. `damaged` were met unreadable and left out."""
+
+    name: str
+    loader: Loader
+    class_names: Sequence[str]
+    shape: tuple[int, int, int] | None
+    damaged: int = 0
+
+    def __len__(self) -> int:
+        return self.loader.count
+
+    def batches(self, size: int) -> Iterator[tuple[Any, np.ndarray]]:
+        """Stored images and labels, up to `size` at a time, the next ones read meanwhile.
+
+        One array [N, H, W, C] where all images of the set are of one shape, else a list.
+        """
+        with ThreadPoolExecutor(1) as reader:
+            starts = range(0, len(self), size)
+            ahead = reader.submit(self._read, 0, size)
+            for start in starts:
+                batch = ahead.result()
+                ahead = reader.submit(self._read, start + size, size)
+                if batch[1].size:
+                    yield batch
+
+    def _read(self, start: int, size: int) -> tuple[Any, np.ndarray]:
+        rows = range(start, min(start + size, len(self)))
+        read = [self.loader.read(row) for row in rows]
+        examples = [example for example in read if example is not None]
+        self.damaged += len(read) - len(examples)
+        images = [example["image"] for example in examples]
+        labels = np.asarray([example["label"] for example in examples], np.int64)
+        return (np.stack(images) if self.shape and images else images), labels
+
+
+def open_images(
+    loaded: Sequence[trained.Trained],
+    folders: Sequence[str | pathlib.Path],
+    data_name: str | None,
+    split: str,
+    data_dir: str | None,
+) -> Images:
+    """The images to test on: those of --data, else of the runs' own data set.
+
+    Raises UserError where the networks do not tell the same classes apart, or there is no such
+    split.
+    """
+    fields = loaded[0].config.data
+    name = data_name or fields.name
+    entry = data.dataset(name)
+    for run, folder in zip(loaded, folders, strict=True):
+        own = data.dataset(run.config.data.name)
+        same_names = None in (own.class_names, entry.class_names) or (
+            own.class_names == entry.class_names
+        )
+        if own.classes != entry.classes or not same_names:
+            raise UserError(
+                f"{folder}: its network tells the {own.classes} classes of {own.name} apart, "
+                f"not the {entry.classes} of {name}"
+            )
+    own_split = {"name": fields.name, "validation": fields.validation}
+    examples = dict(entry.splits) if data_name else dict(loaded[0].pipeline.examples)
+    if split not in examples:
+        raise UserError(f"--split: {name} has no {split!r} images; valid: {', '.join(examples)}")
+    if split != "test" and not data_name:
+        for run, folder in zip(loaded, folders, strict=True):
+            other = {"name": run.config.data.name, "validation": run.config.data.validation}
+            if other != own_split:
+                raise UserError(
+                    f"--split={split}: {folder} and {folders[0]} divide their training images "
+                    "differently"
+                )
+    source = data.open_split(name, "test" if split == "test" else "train", data_dir)
+    start = examples["train"] if split == "validation" else 0
+    loader = Loader(source, start, examples[split], fields.on_damage == "skip")
+    names = entry.class_names or tuple(map(str, range(entry.classes)))
+    return Images(name, loader, names, entry.shape)
+
+
+Plan = tuple[Protocol, ...]
+
+
+def plan(members: Sequence[Predictor], text: str, images: Images) -> Plan:
+    """The protocol at each member's own size, traced at the sizes that can be known before."""
+    protocols = tuple(member.protocol(text) for member in members)
+    height, width = images.shape[:2] if images.shape else (256, 256)
+    for member, protocol in zip(members, protocols, strict=True):
+        member.multiply_adds(protocol, (height, width))
+    return protocols
+
+
+def run(
+    members: Sequence[Predictor], protocols: Plan, images: Images, batch: int
+) -> tuple[Answers, float, dict[str, float]]:
+    """One pass over the images. Returns the answers, multiply-adds an image, and the clock."""
+    images.damaged = 0
+    compiling = sum(member.compile_seconds for member in members)
+    began = time.monotonic()
+    parts, costs = [], 0
+    views = sum(len(protocol.views((256, 256))) for protocol in protocols)
+    with Display(protocols[0].label, -(-len(images) // batch) * views) as display:
+        for stored, labels in images.batches(batch):
+            posteriors = []
+            for member, protocol in zip(members, protocols, strict=True):
+                posteriors.append(member.predict(stored, protocol, display.advance))
+                sizes = Counter((image.shape[0], image.shape[1]) for image in stored)
+                costs += sum(
+                    times * member.multiply_adds(protocol, size) for size, times in sizes.items()
+                )
+            parts.append(Answers.of(averaging.over_models(posteriors), labels))
+    if not parts:
+        raise UserError(f"{images.name}: no image of the split can be read")
+    answers = Answers.joined(parts)
+    compiling = sum(member.compile_seconds for member in members) - compiling
+    seconds = time.monotonic() - began - compiling
+    count = len(answers.label)
+    clock = {
+        "seconds": seconds,
+        "compile_seconds": compiling,
+        "images_per_s": count / seconds,
+    }
+    return answers, costs / count, clock
+
+
+class Display:
+    """Progress in views of batches: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.began = self.said = time.monotonic()
+        self.bar = tqdm(total=total, desc=label, unit="view") if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self) -> None:
+        """One more view of one batch is done."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif time.monotonic() - self.said >= LINE_SECONDS:
+            self.said = time.monotonic()
+            left = (self.said - self.began) / self.done * (self.total - self.done)
+            print(f"{self.label}: {self.done / self.total:.0%}, {left:.0f} s left", flush=True)
+
+
+def report_path(
+    workdir: pathlib.Path, report: dict[str, Any], data_name: str | None
+) -> pathlib.Path:
+    """evaluations/<protocol>_<split>_<step>.json; an ensemble's and other data's names say so."""
+    networks = report["networks"]
+    protocol = report["protocol"].replace(":", "-")
+    if len(networks) > 1:
+        protocol = f"ensemble_{protocol}"
+    split = report["split"]
+    if data_name:
+        split = f"{''.join(c if c.isalnum() else '-' for c in data_name)}-{split}"
+    steps = "+".join(str(network["step"]) for network in networks)
+    return workdir / FOLDER / f"{protocol}_{split}_{steps}.json"
+
+
+def percent(part: dict[str, Any] | None) -> str:
+    """An error with its interval."""
+    if part is None:
+        return ""
+    return f"{100 * part['error']:.2f}% ({100 * part['low']:.2f}-{100 * part['high']:.2f})"
+
+
+def table(reports: Sequence[dict[str, Any]]) -> str:
+    """One line a protocol, under a title that says what was tested, and on what."""
+    first = reports[0]
+    titles = [
+        f"{network['network']}, {network['workdir']}, step {network['step']} ({network['chosen']})"
+        for network in first["networks"]
+    ]
+    kind = "" if len(titles) == 1 else f"ensemble of {len(titles)}: posteriors averaged\n"
+    heading = ("protocol", "views", "top-1 error (95%)", "top-5 error (95%)", "loss")
+    rows = [(*heading, "multiply-adds", "images/s")]
+    for report in reports:
+        rows.append(
+            (
+                report["protocol"],
+                str(report["views"]),
+                percent(report["top1"]),
+                percent(report["top5"]),
+                f"{report['loss']:.4f}",
+                f"{report['multiply_adds']:,.0f}",
+                f"{report['clock']['images_per_s']:,.0f}",
+            )
+        )
+    damaged = f", {first['damaged']} damaged ones left out" if first["damaged"] else ""
+    what = f"{first['data']}, {first['split']}: {first['images']:,} images{damaged}"
+    return "\n".join([f"{kind}{chr(10).join(titles)}", what, "", progress.table(rows)])
+
+
+def details(report: dict[str, Any]) -> str:
+    """Error by class, the worst first, and the most confused pairs."""
+    worst = sorted(report["classes"], key=lambda entry: -entry["error"])[:20]
+    by_class = [("class", "images", "error (95%)")]
+    by_class += [(entry["name"], str(entry["images"]), percent(entry)) for entry in worst]
+    pairs = [("true", "taken for", "images")]
+    pairs += [
+        (pair["true"], pair["predicted"], str(pair["images"])) for pair in report["confused"][:10]
+    ]
+    return f"{progress.table(by_class)}\n\n{progress.table(pairs)}"
+
+
+def published_table(reports: Sequence[dict[str, Any]]) -> str:
+    """The papers' entries for these networks, and beside each what was measured here, if it was."""
+    names = tuple(network["network"] for network in reports[0]["networks"])
+    entries = published.rows(names)
+    if not entries:
+        return f"no paper's table has {', '.join(sorted(set(names)))}"
+    measured = {report["protocol"]: report for report in reports}
+    here = f"here, {reports[0]['data']} {reports[0]['split']}"
+    heading = ("networks", "protocol", "published on", "top-1", "top-5", f"{here}: top-1", "top-5")
+    rows = [(*heading, "source")]
+    for entry in entries:
+        report = measured.get(entry.protocol)
+        same = sorted(entry.networks) == sorted(names) and report is not None
+        rows.append(
+            (
+                _together(entry.networks),
+                entry.protocol,
+                entry.data,
+                "" if entry.top1 is None else f"{entry.top1}%",
+                "" if entry.top5 is None else f"{entry.top5}%",
+                percent(report["top1"]) if same and report else "",
+                percent(report["top5"]) if same and report else "",
+                entry.source + (f"; {entry.remark}" if entry.remark else ""),
+            )
+        )
+    return progress.table(rows)
+
+
+def _together(networks: Sequence[str]) -> str:
+    names = sorted(set(networks))
+    return " + ".join(
+        name if networks.count(name) == 1 else f"{networks.count(name)} × {name}" for name in names
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

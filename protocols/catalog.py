@@ -1,0 +1,231 @@
+"""The test protocols by name, and the text that chooses one: `grid_crop:sides=256+384`.
+
+Sides and crops are written in the papers' pixels, where a network sees 224 × 224. A network of
+another size s × s has all protocols too: its crops are its own size, and a short side of Q becomes
+round(Q · s / 224). Raises UserError for whatever is wrong with the text; touches no image.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from errors import UserError
+from protocols import geometry
+from protocols.geometry import Size, View
+
+PAPER_SIZE = 224
+# AlexNet's 55 × 55 maps need images of 227: the same 256-pixel squares, crops three pixels larger.
+PAPER_SIZES = (224, 227)
+
+AVERAGES = ("posteriors", "scores")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A protocol for networks of one size.
+
+    label: its name and whatever options differ from the paper's. source: where it stands.
+    parts: each gives views of an image of a stored (height, width); the views of a part count
+    equally, and so do the parts. average: of "posteriors", or of "scores" before the softmax.
+    """
+
+    label: str
+    source: str
+    parts: tuple[Callable[[Size], list[View]], ...]
+    average: str = "posteriors"
+
+    def views(self, stored: Size) -> list[tuple[View, float]]:
+        """The views of an image of this (height, width), and their weights, which sum to one."""
+        parts = [part(stored) for part in self.parts]
+        return [(view, 1 / (len(parts) * len(views))) for views in parts for view in views]
+
+    @property
+    def name(self) -> str:
+        """The label without options."""
+        return self.label.partition(":")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a protocol must know of a network: its side in pixels and its own test-time view.
+
+    short_side: the network's run tests the centre of images at this short side; 0: whole images.
+    """
+
+    height: int
+    width: int
+    short_side: int = 0
+
+    def pixels(self, printed: int) -> int:
+        """A side in the papers' pixels as one of this network's."""
+        if self.height in PAPER_SIZES and printed != PAPER_SIZE:
+            return printed
+        return round(printed * self.height / PAPER_SIZE)
+
+    def view(self) -> Callable[[Size], list[View]]:
+        """How the run itself tests."""
+        if self.short_side:
+            return partial(geometry.center, side=self.short_side, crop=self.height)
+        return partial(geometry.whole, size=(self.height, self.width))
+
+
+Options = Mapping[str, Any]
+Builder = Callable[[Trained, Options], tuple[Callable[[Size], list[View]], ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A protocol before its options and the network's size are known.
+
+    options: the paper's own, by name; a tuple of numbers is written 256+384.
+    """
+
+    source: str
+    build: Builder
+    options: Options = dataclasses.field(default_factory=dict)
+
+
+def _plain(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    return (trained.view(),)
+
+
+def _flip(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    view = trained.view()
+    return (lambda stored: geometry.mirrored(view(stored)),)
+
+
+def _center(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    side, crop = trained.pixels(options["side"]), trained.pixels(options["crop"])
+    _fits(side, crop)
+    cut = partial(geometry.center, side=side, crop=crop)
+    if crop == trained.height:
+        return (cut,)
+    return (lambda stored: [dataclasses.replace(view, dense=True) for view in cut(stored)],)
+
+
+def _ten_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    side = trained.pixels(options["side"])
+    _fits(side, trained.height)
+    return (partial(geometry.ten_crop, side=side, crop=trained.height),)
+
+
+def _grid_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    return (_at_all(geometry.grid_crop, trained, options["sides"], crop=trained.height),)
+
+
+def _dense(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    return (_at_all(geometry.dense, trained, options["sides"], flip=options["flip"]),)
+
+
+def _crops_and_dense(
+    trained: Trained, options: Options
+) -> tuple[Callable[[Size], list[View]], ...]:
+    return (
+        *_grid_crop(trained, options),
+        *_dense(trained, {**options, "flip": 1}),
+    )
+
+
+def _crop_144(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    return (_at_all(geometry.squares, trained, (256, 288, 320, 352), crop=trained.height),)
+
+
+def _at_all(
+    views: Callable[..., list[View]], trained: Trained, sides: tuple[int, ...], **options: Any
+) -> Callable[[Size], list[View]]:
+    """The views at every short side, one scale after the other."""
+    pixels = [trained.pixels(side) for side in sides]
+    for side in pixels if "crop" in options else ():
+        _fits(side, options["crop"])
+    return lambda stored: [view for side in pixels for view in views(stored, side, **options)]
+
+
+def _fits(side: int, crop: int) -> None:
+    if crop > side:
+        raise UserError(
+            f"a crop of {crop}×{crop} pixels does not fit an image whose short side is {side}"
+        )
+
+
+VGG = "Simonyan and Zisserman 2015, section 3.2"
+KINDS: dict[str, Kind] = {
+    "plain": Kind("one view, as the run itself tests", _plain),
+    "flip": Kind("the run's own view and its mirror", _flip),
+    "center": Kind("the central crop", _center, {"side": 256, "crop": 224}),
+    "ten_crop": Kind("Krizhevsky et al. 2012, section 4.1", _ten_crop, {"side": 256}),
+    "grid_crop": Kind(VGG, _grid_crop, {"sides": (256, 384, 512)}),
+    "dense": Kind(VGG, _dense, {"sides": (256,), "flip": 1, "average": "posteriors"}),
+    "multi_scale": Kind(
+        "He et al. 2016, section 3.4",
+        _dense,
+        {"sides": (224, 256, 384, 480, 640), "flip": 1, "average": "posteriors"},
+    ),
+    "multi_crop_and_dense": Kind(
+        "Simonyan and Zisserman 2015, section 4.3", _crops_and_dense, {"sides": (256, 384, 512)}
+    ),
+    "crop_144": Kind("Szegedy et al. 2014, section 7", _crop_144),
+}
+
+
+def create(text: str, trained: Trained) -> Protocol:
+    """The protocol that `text` names, NAME[:option=value,...], for a network of this size.
+
+    Raises UserError, one line: an unknown name or option, a value that is none, crops larger than
+    the image, or a network whose images are not square.
+    """
+    name, _, listed = text.partition(":")
+    if name not in KINDS:
+        near = difflib.get_close_matches(name, KINDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}{hint}")
+    kind = KINDS[name]
+    options = {**kind.options, **_options(name, listed, kind.options)}
+    if trained.height != trained.width and name not in ("plain", "flip"):
+        raise UserError(
+            f"--protocol={name}: crops are square, the network sees "
+            f"{trained.height}×{trained.width} pixels; plain and flip remain"
+        )
+    try:
+        parts = kind.build(trained, options)
+    except UserError as error:
+        raise UserError(f"--protocol={text}: {error}") from None
+    changed = {key: value for key, value in options.items() if value != kind.options[key]}
+    label = ",".join(f"{key}={_written(value)}" for key, value in changed.items())
+    return Protocol(
+        label=f"{name}:{label}" if label else name,
+        source=kind.source,
+        parts=parts,
+        average=options.get("average", "posteriors"),
+    )
+
+
+def _options(name: str, listed: str, valid: Options) -> dict[str, Any]:
+    """Reads "sides=256+384,flip=0" after the example of the valid options."""
+    options: dict[str, Any] = {}
+    for item in filter(None, listed.split(",")):
+        key, equals, value = item.partition("=")
+        if key not in valid or not equals:
+            choices = ", ".join(f"{key}={_written(value)}" for key, value in valid.items())
+            raise UserError(f"--protocol={name}: no option {item!r}; options: {choices or 'none'}")
+        numbers = value.split("+")
+        whole = all(number.isdecimal() and int(number) > 0 for number in numbers)
+        if key == "average" and value in AVERAGES:
+            options[key] = value
+        elif key == "flip" and value in ("0", "1"):
+            options[key] = int(value)
+        elif isinstance(valid[key], tuple) and whole:
+            options[key] = tuple(map(int, numbers))
+        elif key in ("side", "crop") and whole and len(numbers) == 1:
+            options[key] = int(value)
+        else:
+            expected = {"average": " or ".join(AVERAGES), "flip": "0 or 1", "sides": "256+384"}
+            raise UserError(
+                f"--protocol={name}: {key}={value!r}: expected {expected.get(key, 'pixels')}"
+            )
+    return options
+
+
+def _written(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
