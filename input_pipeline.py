@@ -188,7 +188,7 @@ class Pipeline:
             for name, parts in recipe.fit(engine.chunks).items()
         }
         self._prepare = jax.jit(self.prepare)
-        self._test = jax.jit(recipe.test)
+        self._train, self._test = jax.jit(recipe.train), jax.jit(recipe.test)
 
     def fetch(self, step: int) -> Inputs:
         """The inputs of a step (device arrays); cheap, and valid for `prepare` of that step."""
@@ -275,8 +275,33 @@ def _replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
-    """The pipeline of a configuration on a mesh with the one axis "batch".
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What a configuration says of its data before any image is read; fields as in `Pipeline`."""
+
+    dataset: data.Dataset
+    recipe: Recipe
+    examples: Mapping[str, int]
+    batch_size: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images that the network sees."""
+        return self.recipe.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are 0 .. num_classes - 1."""
+        return self.dataset.classes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """examples["train"] // batch size."""
+        return self.examples["train"] // self.batch_size
+
+
+def declare(config: Any, mesh: Mesh) -> Declaration:
+    """What a configuration says of its data, checked without reading any.
 
     Raises UserError that names the field: a data set, operation, engine or size that does not
     exist, a batch that the devices cannot share evenly, or more images in a batch than there are.
@@ -304,6 +329,16 @@ def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
             f"config.batch_size={config.batch_size} is more than the {examples['train']} images "
             "of the training part"
         )
+    return Declaration(dataset, recipe, examples, config.batch_size)
+
+
+def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
+    """The pipeline of a configuration on a mesh with the one axis "batch".
+
+    Raises UserError as `declare`, and where the data are not there or damaged.
+    """
+    declared = declare(config, mesh)
+    dataset, recipe, examples = declared.dataset, declared.recipe, declared.examples
     engine = _engine(config, dataset, recipe, examples, mesh, data_dir)
     return Pipeline(
         dataset,
@@ -371,8 +406,6 @@ def _engine(
 def main() -> None:
     """Draws the sheet of a configuration's images: `--config=... --show=augment.png`."""
     flag = flags.FLAGS
-    if flag.config is None or flag.show is None:
-        raise UserError("usage: python -m input_pipeline --config=FILE --show=PNG [--data_dir=DIR]")
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
     sheet.draw(create(flag.config, mesh, flag.data_dir), flag.show)
     print(flag.show)
@@ -382,4 +415,5 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", help_string="The configuration, a file of configs/.")
     flags.DEFINE_string("show", None, "The PNG file to draw.")
     flags.DEFINE_string("data_dir", None, "Where prepared data lie (else TFDS_DATA_DIR).")
+    flags.mark_flags_as_required(["config", "show"])
     command_line.run(main)

@@ -27,7 +27,7 @@ from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count
 from training.losses import Batch
-from training.step import TrainState, create_state, evaluation_step, train_step
+from training.step import TrainState, evaluation_step, train_step
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides."
@@ -86,8 +86,7 @@ def train_and_evaluate(
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
             # Restore, or start from the seed.
-            state = create_state(run.network, run.loss, run.optimizer, seed=config.seed)
-            state = jax.device_put(state, devices.replicated(mesh))
+            state = run.create_state()
             restored = checkpoints.restore_newest(state)
             if restored is not None:
                 state = restored
@@ -122,7 +121,7 @@ def train(
     Raises UserError where the loss is not finite (such a state is never saved), Preempted when
     asked to stop.
     """
-    update, evaluate = compiled(run)
+    update, evaluate, observe = compiled(run)
     start = int(state.step)
     clock = metrics.Clock(batch_size=run.config.batch_size)
     in_flight: deque[jax.Array] = deque()
@@ -133,7 +132,10 @@ def train(
         metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
     ):
         for step in range(start, run.steps):
-            state, loss = update(state, run.pipeline.fetch(step))
+            state = run.before_step(state, step)
+            with run.alarms.fetching():
+                inputs = run.pipeline.fetch(step)
+            state, loss = update(state, inputs)
             in_flight.append(loss)
             if len(in_flight) > STEPS_IN_FLIGHT:
                 in_flight.popleft().block_until_ready()
@@ -144,11 +146,13 @@ def train(
             asked = stop.requested(done)
             if due or asked:
                 check_finite(state)
+            if done == run.steps:
+                state = run.after_last_step(state)
 
             # A row: means of the training metrics since the last one, errors on the other splits.
             row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}
             if "log" in due:
-                row["learning_rate"] = float(run.schedule(state.step - 1))
+                row["learning_rate"] = float(state.window["learning_rate"])
                 row["train"] = window_means(state.window)
                 state = state.replace(window=jax.tree.map(jnp.copy, run.empty_window))
                 clock.training_logged(done - start)
@@ -157,9 +161,15 @@ def train(
                     for split in ("validation", "test"):
                         if split in run.pipeline.examples:
                             row[split] = evaluate(state, run.pipeline.evaluation(split))
+                if done % run.evaluate_every == 0:  # a schedule may wait for the error to stall
+                    state = observe(state, row.get("validation", {}).get("error", 0.0))
             if len(row) > 2:
-                row["clock"] = clock.read()
+                if found := run.alarms.of_row(row):
+                    row["alarms"] = found
+                row["clock"] = {**clock.read(), "waiting": run.alarms.waiting()}
                 display.metrics(row)
+                for line in run.alarms.unsaid(row):
+                    display.line(f"alarm: {line}")
                 if log is not None:
                     log.write(row)
             display.step(done)
@@ -174,22 +184,18 @@ def train(
     return state
 
 
-def compiled(run: Experiment) -> tuple[Callable, Callable]:
-    """The run's two jitted functions: update(state, inputs), evaluate(state, batches)."""
+def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
+    """The run's jitted functions: update(state, inputs), evaluate(state, batches), and
+    observe(state, validation error), by which the schedule's history learns of an evaluation.
+    """
     whole = devices.replicated(run.mesh)
-    parts = {
-        "network": run.network,
-        "loss": run.loss,
-        "optimizer": run.optimizer,
-        "schedule": run.schedule,
-        "seed": run.config.seed,
-    }
+    remember = jax.jit(run.schedule.after_evaluation, out_shardings=whole)
 
     @partial(jax.jit, donate_argnums=0, out_shardings=whole)
     def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
         # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
         batch = run.pipeline.prepare(inputs, state.step)
-        state, measured = train_step(state, batch, **parts)
+        state, measured = train_step(state, batch, **run.step_parts)
         return state, measured["loss"]
 
     sums_of = jax.jit(
@@ -198,18 +204,20 @@ def compiled(run: Experiment) -> tuple[Callable, Callable]:
     )
 
     def evaluate(state: TrainState, batches: Iterable[Batch]) -> dict[str, float]:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        sums = [jax.device_get(sums_of(variables, batch)) for batch in batches]
+        sums = [jax.device_get(sums_of(state.variables, batch)) for batch in batches]
         total = {name: sum(float(part[name]) for part in sums) for name in sums[0]}
         return {name: value / total["count"] for name, value in total.items() if name != "count"}
 
-    return update, evaluate
+    def observe(state: TrainState, validation_error: float) -> TrainState:
+        return state.replace(history=remember(state.history, validation_error))
+
+    return update, evaluate, observe
 
 
 def window_means(window: Mapping[str, jax.Array]) -> dict[str, float]:
     """Means over the steps of a window."""
     sums = {name: float(value) for name, value in jax.device_get(window).items()}
-    names = [name for name in sums if name not in ("steps", "not_finite")]
+    names = [name for name in sums if name not in ("steps", "learning_rate", "not_finite")]
     return {name: sums[name] / sums["steps"] for name in names}
 
 

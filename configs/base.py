@@ -17,6 +17,7 @@ def base() -> ConfigDict:
             "seed": 0,  # of everything: weights, order, augmentation, dropout
             "duration": "10 epochs",  # of training
             "batch_size": 128,  # images a step, over all devices
+            "micro_batches": 1,  # parts of a batch whose gradients are taken one after the other
             "model": {"name": ""},  # of models.NETWORKS, and any field of that network
             "data": {
                 "name": "digits",  # of data.DATASETS, or folder:PATH, synthetic:HxWxC:CLASSES
@@ -36,6 +37,13 @@ def base() -> ConfigDict:
             },
             "optimizer": {"name": "sgd"},  # of training.optimizers.OPTIMIZERS, and its fields
             "schedule": {"name": "constant"},  # of training.schedules.SCHEDULES, and its fields
+            "parameters": {  # by name ("conv1/kernel"): pairs (shell pattern, factor), first match
+                "rates": (),  # factors on the learning rate; 1 where none matches
+                "decay": (("*kernel", 1.0),),  # on the weight decay; 0 where none matches
+                "clip_norm": 0.0,  # greatest L2 norm of the whole gradient; 0: as it is
+            },
+            "averaging": {"name": "none"},  # of training.averaging.AVERAGINGS, and its fields
+            "batch_norm_batches": 0,  # that give the final running statistics anew; 0: none
             "log_every": "1 epochs",  # a row of training metrics, means since the row before
             "eval": {
                 "every": "1 epochs",  # validation and test error; always after the last step too
@@ -45,6 +53,9 @@ def base() -> ConfigDict:
             "checkpoint": {
                 "every": "10 epochs",  # always after the last step too
                 "keep": 2,  # newest ones; the best by validation stays besides
+            },
+            "alarms": {
+                "stuck_after": "500 steps",  # a loss still at ln(classes) is said aloud; "": never
             },
         }
     )

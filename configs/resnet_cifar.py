@@ -1,4 +1,4 @@
-"""Plain and residual networks on CIFAR-sized images: He et al. 2015, section 4.2, and He et al. 2016.
+"""Plain and residual networks on small images: He et al. 2015, section 4.2, and He et al. 2016.
 
 command   python train.py --config=configs/resnet_cifar.py:depth=56,shortcut=none --workdir=runs/p56
           (digits, small); data=cifar10,scale=paper for the paper's own
@@ -9,8 +9,8 @@ paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97
           Pre-activation (He et al. 2016, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
 here      see the README's results
 deviates  paper: batch-norm statistics over groups of 64 images, what each of the two GPUs held.
-          small: 330 steps on digits (8×8, no augmentation), the warm-up of the 110-layer net for all
-          depths: without it plain-56 stays at chance, which is a stall and not degradation
+          small: 330 steps on digits (8×8, no augmentation), the warm-up of the 110-layer net for
+          all depths: without it plain-56 stays at chance, which is a stall and not degradation
 """
 
 from ml_collections import ConfigDict

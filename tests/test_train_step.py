@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from errors import UserError
 from models import Outputs
 from tests.toy import batch, toy
-from training import devices, losses, optimizers
+from training import devices, losses, optimizers, schedules
 from training.step import TrainState, create_state, evaluation_step, train_step
 
 CROSS_ENTROPY = {"kind": "cross_entropy", "label_smoothing": 0.0}
@@ -29,7 +29,7 @@ def steps(network, weights, *, mesh=None, count=3, size=16, mapped=False):
         network=network,
         loss=loss,
         optimizer=optimizer,
-        schedule=lambda step: jnp.full((), 0.1),
+        schedule=schedules.of_step(lambda step: jnp.full((), 0.1)),
         seed=0,
     )
     state = create_state(network, loss, optimizer, seed=0)
@@ -97,13 +97,13 @@ def test_zero_weight_heads_leave_the_trunk_as_without_heads() -> None:
 def test_one_and_eight_devices_agree_with_dropout_and_grouped_statistics() -> None:
     network = toy(heads=HEADS, batch_norm_group=2)
     assert jax.device_count() == 8
-    assert_close(
-        steps(network, WEIGHTS), steps(network, WEIGHTS, mesh=devices.create_mesh()), 1e-5
-    )
+    assert_close(steps(network, WEIGHTS), steps(network, WEIGHTS, mesh=devices.create_mesh()), 1e-5)
 
 
 def test_whole_batch_statistics_do_not_depend_on_the_devices_either() -> None:
-    assert_close(steps(toy(), {"main": 1.0}), steps(toy(), {"main": 1.0}, mesh=devices.create_mesh()))
+    assert_close(
+        steps(toy(), {"main": 1.0}), steps(toy(), {"main": 1.0}, mesh=devices.create_mesh())
+    )
 
 
 def test_the_same_step_under_pmap_gives_equal_metrics() -> None:
@@ -140,7 +140,7 @@ def test_the_window_sums_steps_and_names_the_first_step_that_is_not_finite() -> 
             network=network,
             loss=loss,
             optimizer=optimizer,
-            schedule=lambda step: jnp.full((), 0.1),
+            schedule=schedules.of_step(lambda step: jnp.full((), 0.1)),
             seed=0,
         )
     )
@@ -162,7 +162,10 @@ def test_the_window_sums_steps_and_names_the_first_step_that_is_not_finite() -> 
     [
         ({"main": 1.0, "aux3": 0.3}, "config.loss.weights: the network has no head 'aux3'; heads:"),
         ({"main": 1.0}, "config.loss.weights: no weight for the network's head 'aux1'"),
-        ({"aux1": 0.3, "aux2": 0.3}, "config.loss.weights: no weight for the network's head 'main'"),
+        (
+            {"aux1": 0.3, "aux2": 0.3},
+            "config.loss.weights: no weight for the network's head 'main'",
+        ),
     ],
 )
 def test_heads_and_weights_must_match(weights: dict[str, float], message: str) -> None:

@@ -5,9 +5,11 @@ Everything that can be wrong with a config is found here, before anything compil
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -15,15 +17,43 @@ from ml_collections import ConfigDict
 import input_pipeline
 import models
 from errors import UserError
-from training import losses, optimizers, schedules
+from models.lenet import LeNet5
+from randomness import Purpose, key
+from training import (
+    alarms,
+    averaging,
+    batch_norm,
+    devices,
+    levenberg_marquardt,
+    losses,
+    optimizers,
+    schedules,
+)
+from training.averaging import Averaging
 from training.durations import in_steps
 from training.losses import Loss
 from training.schedules import Schedule
-from training.step import Sums, empty_window
+from training.step import Sums, TrainState, create_state, empty_window
+from training.workdirs import flat
 
 # Fields that must be 1 or more, and those that may be 0 besides.
-POSITIVE = ("batch_size", "eval.batch_size", "checkpoint.keep")
-NOT_NEGATIVE = ("seed", "data.size", "data.channels", "data.validation", "data.workers")
+POSITIVE = ("batch_size", "micro_batches", "eval.batch_size", "checkpoint.keep")
+NOT_NEGATIVE = (
+    "seed",
+    "data.size",
+    "data.channels",
+    "data.validation",
+    "data.workers",
+    "batch_norm_batches",
+)
+# Every field there is; those of a part that a config names (its "name" or "kind") are its own.
+FIELDS = (
+    *("seed", "duration", "batch_size", "micro_batches", "batch_norm_batches", "log_every"),
+    *("model", "data", "loss", "optimizer", "schedule", "averaging"),
+    *("parameters.rates", "parameters.decay", "parameters.clip_norm"),
+    *("eval.every", "eval.batch_size", "eval.heads"),
+    *("checkpoint.every", "checkpoint.keep", "alarms.stuck_after"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +68,8 @@ class Experiment:
     evaluation_loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
     schedule: Schedule
+    averaging: Averaging
+    alarms: alarms.Alarms
     steps: int
     log_every: int
     evaluate_every: int
@@ -47,6 +79,65 @@ class Experiment:
     def evaluation_network(self) -> models.Network:
         """The network with the side heads that evaluation reports: config.eval.heads."""
         return self.network.clone(heads=tuple(self.config.eval.heads))
+
+    @property
+    def step_parts(self) -> dict[str, Any]:
+        """What training.step.train_step needs besides state and batch."""
+        return {
+            "network": self.network,
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "averaging": self.averaging,
+            "micro_batches": self.config.micro_batches,
+            "seed": self.config.seed,
+        }
+
+    def create_state(self) -> TrainState:
+        """The state before the first step, on all devices of the mesh."""
+        state = create_state(
+            self.network,
+            self.loss,
+            self.optimizer,
+            seed=self.config.seed,
+            schedule=self.schedule,
+            averaging=self.averaging,
+        )
+        return jax.device_put(state, devices.replicated(self.mesh))
+
+    def before_step(self, state: TrainState, step: int) -> TrainState:
+        """The state with what is estimated anew before each pass: LeNet-5's curvatures."""
+        if self.config.optimizer.name != "levenberg_marquardt":
+            return state
+        if step % self.pipeline.steps_per_epoch:
+            return state
+        count = self.config.optimizer.patterns
+        batches = range(step, step - (-count // self.config.batch_size))
+        images = jnp.concatenate([self.pipeline.batch(s)["image"] for s in batches])[:count]
+        estimate = jax.jit(partial(levenberg_marquardt.curvature, self.network))
+        curvature = jax.device_put(estimate(state.params, images), devices.replicated(self.mesh))
+        opt_state = levenberg_marquardt.with_curvature(state.opt_state, curvature)
+        return state.replace(opt_state=opt_state)
+
+    def after_last_step(self, state: TrainState) -> TrainState:
+        """The state with batch-norm statistics of the final weights, where the config has it so.
+
+        They are taken from the training batches that would have come next.
+        """
+        count = self.config.batch_norm_batches
+        if not count:
+            return state
+        batches = (
+            (self.pipeline.batch(step)["image"], key(self.config.seed, Purpose.DROPOUT, step))
+            for step in range(self.steps, self.steps + count)
+        )
+        batch_stats = jax.device_put(
+            batch_norm.recomputed(state.variables, batches, network=self.network),
+            devices.replicated(self.mesh),
+        )
+        if state.averages:
+            return state.replace(averages={**state.averages, "batch_stats": batch_stats})
+        return state.replace(batch_stats=batch_stats)
 
     @property
     def empty_window(self) -> Sums:
@@ -63,8 +154,16 @@ class Experiment:
         return {what for what, n in every.items() if step % n == 0 or step == self.steps}
 
 
-def create(config: ConfigDict, mesh: Mesh, data_dir: str | None = None) -> Experiment:
-    """Builds all parts of `config`. Raises UserError, one line that names the wrong field."""
+def create(
+    config: ConfigDict, mesh: Mesh, data_dir: str | None = None, *, data: bool = True
+) -> Experiment:
+    """Builds all parts of `config`. Raises UserError, one line that names the wrong field.
+
+    data: False leaves the images alone; the pipeline then knows their shape and number, no more.
+    """
+    for name in flat(config.to_dict()):
+        if not any(name == known or name.startswith(f"{known}.") for known in FIELDS):
+            raise UserError(f"config.{name}: there is no such field")
     for names, least in ((POSITIVE, 1), (NOT_NEGATIVE, 0)):
         for name in names:
             value = field(config, name)
@@ -72,7 +171,11 @@ def create(config: ConfigDict, mesh: Mesh, data_dir: str | None = None) -> Exper
                 raise UserError(
                     f"config.{name}: must be a whole number from {least}, not {value!r}"
                 )
-    pipeline = input_pipeline.create(config, mesh, data_dir)
+    pipeline: Any = (
+        input_pipeline.create(config, mesh, data_dir)
+        if data
+        else input_pipeline.declare(config, mesh)
+    )
     network = create_network(config.model, pipeline.image_shape, pipeline.num_classes)
     loss = losses.create(config.loss, network.heads)
     for head in config.eval.heads:
@@ -96,6 +199,16 @@ def create(config: ConfigDict, mesh: Mesh, data_dir: str | None = None) -> Exper
             f"config.checkpoint.every: {checkpoint_every} steps is no multiple of the "
             f"{evaluate_every} steps of config.eval.every: the best by validation could not be kept"
         )
+    variables = models.variables_of(network)
+    rules = optimizers.rules(config.parameters, variables["params"])
+    schedule = schedules.create(config.schedule, steps, steps_of)
+    if schedule.validates and "validation" not in pipeline.examples:
+        raise UserError(
+            f"config.schedule: {config.schedule.name} looks at the validation error, and "
+            "config.data.validation=0 leaves no validation part"
+        )
+    check_combinations(config, network, has_batch_norm=bool(variables.get("batch_stats")))
+    stuck_after = config.alarms.stuck_after
     return Experiment(
         config=config,
         mesh=mesh,
@@ -103,13 +216,63 @@ def create(config: ConfigDict, mesh: Mesh, data_dir: str | None = None) -> Exper
         network=network,
         loss=loss,
         evaluation_loss=loss.only(config.eval.heads),
-        optimizer=optimizers.create(config.optimizer),
-        schedule=schedules.create(config.schedule, steps, steps_of),
+        optimizer=optimizers.create(config.optimizer, rules),
+        schedule=schedule,
+        averaging=averaging.create(config.averaging, steps_of),
+        alarms=alarms.Alarms(
+            chance=alarms.chance_of(config.loss.kind, pipeline.num_classes),
+            after=steps_of("config.alarms.stuck_after", stuck_after) if stuck_after else 0,
+        ),
         steps=steps,
         log_every=steps_of("config.log_every", config.log_every),
         evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every,
     )
+
+
+def check_combinations(
+    config: ConfigDict, network: models.Network, *, has_batch_norm: bool
+) -> None:
+    """Raises UserError for fields that are each right and do not go together."""
+    micro, batch = config.micro_batches, config.batch_size
+    if batch % micro:
+        raise UserError(f"config.micro_batches: {micro} does not divide the batch of {batch}")
+    group = getattr(network, "batch_norm_group", 0)
+    if has_batch_norm and group and batch % group:
+        raise UserError(
+            f"config.model.batch_norm_group: {group} does not divide the batch of {batch}"
+        )
+    if has_batch_norm and micro > 1:
+        if not group:
+            raise UserError(
+                f"config.micro_batches: {micro} parts of a batch have no statistics of the whole "
+                "batch; set config.model.batch_norm_group"
+            )
+        if batch // micro % group:
+            raise UserError(
+                f"config.micro_batches: parts of {batch // micro} images are no multiple of "
+                f"config.model.batch_norm_group={group}"
+            )
+    if config.batch_norm_batches and not has_batch_norm:
+        raise UserError("config.batch_norm_batches: the network has no batch norm")
+    if network.dtype == "float16":
+        raise UserError(
+            "config.model.dtype: float16 gradients vanish without a scaled loss; "
+            "bfloat16 is the mixed precision here"
+        )
+    radial = isinstance(network, LeNet5)
+    if config.loss.kind.startswith("rbf") and not radial:
+        raise UserError(
+            f"config.loss.kind: {config.loss.kind} needs outputs that are distances: "
+            "lenet5_1998, lenet5_1998_full_c3"
+        )
+    if config.optimizer.name == "levenberg_marquardt" and not (
+        radial and config.loss.kind.startswith("rbf") and network.dtype == "float32"
+    ):
+        raise UserError(
+            "config.optimizer: levenberg_marquardt is LeNet-5's own: it needs lenet5_1998 or "
+            "lenet5_1998_full_c3 in float32, and config.loss.kind rbf_mse or rbf_map"
+        )
 
 
 def create_network(

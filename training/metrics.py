@@ -104,7 +104,7 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     for group, values in row.items():
         if isinstance(values, Mapping):
             flat |= {f"{group}/{name}": value for name, value in values.items()}
-        elif group != "step":
+        elif group not in ("step", "alarms"):
             flat[group] = values
     return flat
 

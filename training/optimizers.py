@@ -2,49 +2,173 @@
 
 The rate comes from outside (`update(..., learning_rate=...)`), because a schedule may depend on
 the run's history and because the papers differ in whether the rate stands inside the velocity.
+What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules`.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
 import optax
 
+from errors import UserError
 from training import parts
+from training.levenberg_marquardt import scale_by_curvature
+
+Factors = tuple[tuple[str, float], ...]  # (shell pattern of parameter names, factor)
+Optimizer = optax.GradientTransformationExtraArgs
+
+KERNELS: Factors = (("*kernel", 1.0),)
 
 
-def times_learning_rate() -> optax.GradientTransformationExtraArgs:
-    """Multiplies by −learning_rate, the step's own, given to `update`."""
-
-    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: jax.Array, **_: Any):
-        del params
-        return jax.tree.map(lambda u: -learning_rate.astype(u.dtype) * u, updates), state
-
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-def is_kernel(params: Any) -> Any:
-    """True for the weights that L2 decay acts on: kernels, not biases, scales and shifts."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
-def sgd(*, momentum: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
-    """v ← momentum·v + g + weight_decay·w;  w ← w − rate·v. L2 stands in the gradient."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=is_kernel)
-        if weight_decay
-        else optax.identity(),
-        optax.trace(momentum) if momentum else optax.identity(),
-        times_learning_rate(),
+def names(params: Any) -> Any:
+    """The tree with each parameter's name at its place: "inception_4a/3x3/kernel"."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "/".join(entry.key for entry in path), params
     )
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {"sgd": sgd}
+def factor_of(name: str, factors: Sequence[tuple[str, float]], default: float) -> float:
+    """The factor of the first pattern that matches `name`; `default` where none does."""
+    return next((factor for pattern, factor in factors if fnmatchcase(name, pattern)), default)
 
 
-def create(config: Mapping) -> optax.GradientTransformationExtraArgs:
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What every optimizer does to gradients and rates, by parameter name.
+
+    rates: factors on the learning rate, 1 where no pattern matches (NiN's last layer at a tenth).
+    decay: factors on the weight decay, 0 where none does (the kernels alone, as papers have it).
+    clip_norm: the greatest L2 norm of the whole gradient; 0: as it is.
+    """
+
+    rates: Factors = ()
+    decay: Factors = KERNELS
+    clip_norm: float = 0.0
+
+    def gradient(self, weight_decay: float) -> optax.GradientTransformation:
+        """Clips the loss's gradient, then adds weight_decay·w: L2 as the papers mean it."""
+
+        def decayed(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            def add(name: str, gradient: jax.Array, weight: jax.Array) -> jax.Array:
+                factor = weight_decay * factor_of(name, self.decay, 0.0)
+                return gradient + factor * weight if factor else gradient
+
+            return jax.tree.map(add, names(params), updates, params), state
+
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity(),
+            optax.GradientTransformation(lambda params: optax.EmptyState(), decayed),
+        )
+
+    def times_learning_rate(self) -> Optimizer:
+        """Multiplies by the learning rate given to `update`, times the parameter's factor."""
+
+        def update(
+            updates: Any, state: Any, params: Any = None, *, learning_rate: jax.Array, **_: Any
+        ) -> tuple[Any, Any]:
+            def scale(name: str, u: jax.Array) -> jax.Array:
+                return learning_rate.astype(u.dtype) * factor_of(name, self.rates, 1.0) * u
+
+            return jax.tree.map(scale, names(updates), updates), state
+
+        return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
+    """v ← momentum·v + g + weight_decay·w;  w ← w − rate·v: the rate outside the velocity."""
+    return optax.chain(
+        rules.gradient(weight_decay),
+        optax.trace(momentum) if momentum else optax.identity(),
+        rules.times_learning_rate(),
+        optax.scale(-1.0),
+    )
+
+
+def sgd_inside(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
+    """v ← momentum·v + rate·(g + weight_decay·w);  w ← w − v: the rate inside the velocity.
+
+    Krizhevsky et al. 2012, section 5, cuda-convnet and Caffe. Differs from `sgd` for about
+    1/(1 − momentum) steps after each change of the rate.
+    """
+    return optax.chain(
+        rules.gradient(weight_decay),
+        rules.times_learning_rate(),
+        optax.trace(momentum) if momentum else optax.identity(),
+        optax.scale(-1.0),
+    )
+
+
+def adam(rules: Rules, *, b1: float, b2: float, epsilon: float, weight_decay: float) -> Optimizer:
+    """Kingma and Ba 2015. The weight decay stands in the gradient, as in the other optimizers."""
+    return optax.chain(
+        rules.gradient(weight_decay),
+        optax.scale_by_adam(b1, b2, epsilon),
+        rules.times_learning_rate(),
+        optax.scale(-1.0),
+    )
+
+
+def levenberg_marquardt(
+    rules: Rules, *, mu: float, patterns: int, weight_decay: float
+) -> Optimizer:
+    """w ← w − rate/(mu + h)·g with h the curvature of each weight: LeCun et al. 1998, eq. 21.
+
+    h is estimated on `patterns` images before each pass and frozen in it. For LeNet-5 alone, whose
+    layers the estimate knows; the rate is the paper's η.
+    """
+    if not mu > 0 or patterns < 1:
+        raise UserError(f"config.optimizer: mu={mu}, patterns={patterns}: both must be above 0")
+    return optax.chain(
+        rules.gradient(weight_decay),
+        scale_by_curvature(mu),
+        rules.times_learning_rate(),
+        optax.scale(-1.0),
+    )
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": sgd,
+    "sgd_inside": sgd_inside,
+    "adam": adam,
+    "levenberg_marquardt": levenberg_marquardt,
+}
+
+
+def create(config: Mapping, rules: Rules | None = None) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
     Raises UserError for an unknown name, or fields that are not the optimizer's own.
     """
-    return parts.build("optimizer", config, OPTIMIZERS)
+    return parts.build("optimizer", config, OPTIMIZERS, rules or Rules())
+
+
+def rules(config: Mapping, params: Any) -> Rules:
+    """The rules of `config.parameters` for a network with these parameters (or their shapes).
+
+    Raises UserError for a factor below 0, or a pattern that matches no parameter.
+    """
+    known = jax.tree.leaves(names(params))
+    read: dict[str, Factors] = {}
+    for field in ("rates", "decay"):
+        pairs = []
+        for entry in config[field]:
+            if isinstance(entry, str) or len(entry) != 2 or not isinstance(entry[1], int | float):
+                raise UserError(
+                    f"config.parameters.{field}: {entry!r} is no pair of a pattern and a number"
+                )
+            pattern, factor = entry
+            if factor < 0:
+                raise UserError(f"config.parameters.{field}: {factor} for {pattern!r} is below 0")
+            if not any(fnmatchcase(name, pattern) for name in known):
+                raise UserError(
+                    f"config.parameters.{field}: {pattern!r} matches no parameter; "
+                    f"they are called {', '.join(known[:4])} ..."
+                )
+            pairs.append((pattern, float(factor)))
+        read[field] = tuple(pairs)
+    if config["clip_norm"] < 0:
+        raise UserError(f"config.parameters.clip_norm: {config['clip_norm']} is below 0")
+    return Rules(read["rates"], read["decay"], float(config["clip_norm"]))

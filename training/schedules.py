@@ -1,23 +1,56 @@
-"""Learning-rate schedules by name: the rate of a step as a pure function of the step.
+"""Learning-rate schedules by name: the rate of a step, of the step alone or of the run so far.
 
 `config.schedule` holds the name and the schedule's own fields; durations in it ("32000 steps",
-"30 epochs") are read like all durations.
+"30 epochs") are read like all durations. What a schedule remembers of the run is its history: part
+of the training state, so that a run cut off across a drop ends with the same bits.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from errors import UserError
 from training import parts
 
-Schedule = Callable[[jax.Array], jax.Array]  # step, counted from 0 -> rate
+History = dict[str, jax.Array]
 InSteps = Callable[[str, str], int]  # (field, duration) -> steps
+
+
+def _unchanged(history: History, *_: object) -> History:
+    return history
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The rate of a step, and what it takes from the run so far.
+
+    rate: (history, step counted from 0) -> the rate. start: the history before the first step.
+    after_step: (history, training error of the step) -> history; runs inside the jitted step.
+    after_evaluation: (history, validation error) -> history; runs after each evaluation that
+    `config.eval.every` asks for. validates: whether it needs a validation part.
+    """
+
+    rate: Callable[[History, jax.Array], jax.Array]
+    start: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    after_step: Callable[[History, jax.Array], History] = _unchanged
+    after_evaluation: Callable[[History, jax.Array], History] = _unchanged
+    validates: bool = False
+
+    def init(self) -> History:
+        """The history before the first step, float32 scalars."""
+        return {name: jnp.full((), value, jnp.float32) for name, value in self.start.items()}
+
+
+def of_step(rate: Callable[[jax.Array], jax.Array]) -> Schedule:
+    """A schedule of the step alone."""
+    return Schedule(lambda history, step: rate(step))
 
 
 def constant(total: int, in_steps: InSteps, *, rate: float) -> Schedule:
     """The same rate throughout."""
-    return lambda step: jnp.full((), rate)
+    return of_step(lambda step: jnp.full((), rate))
 
 
 def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedule:
@@ -29,7 +62,28 @@ def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedu
         fall = 0.5 * rate * (1 + jnp.cos(jnp.pi * done))
         return jnp.where(step < climb, rate * (step + 1) / max(climb, 1), fall)
 
-    return schedule
+    return of_step(schedule)
+
+
+def _stepwise(rates: Sequence[float], changes: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
+    """rates[i] from step changes[i−1] on: a table, so that every rate is the printed one."""
+
+    def rate(step: jax.Array) -> jax.Array:
+        passed = sum((step >= change for change in changes), jnp.zeros((), jnp.int32))
+        return jnp.asarray(rates, jnp.float32)[passed]
+
+    return rate
+
+
+def _dropping(in_steps: InSteps, rate: float, drops: Sequence[str], factor: float):
+    changes = [in_steps("config.schedule.drops", drop) for drop in drops]
+    _ascending("config.schedule.drops", changes)
+    return _stepwise([rate / factor**n for n in range(len(changes) + 1)], changes)
+
+
+def _ascending(field: str, changes: Sequence[int]) -> None:
+    if list(changes) != sorted(set(changes)):
+        raise UserError(f"{field}: {tuple(changes)} steps do not ascend")
 
 
 def steps(
@@ -44,25 +98,143 @@ def steps(
 ) -> Schedule:
     """`rate`, divided by `factor` at each of the durations `drops`.
 
-    warmup: for so long ("" for none) the rate is `warmup_rate`, flat: what He et al. 2016,
-    section 4.2, do for their 110 layers. Drops count from the start of training.
+    warmup: for so long ("" for none) the rate is `warmup_rate`, flat: what He et al. 2016b do in
+    every CIFAR run, for 400 steps. Drops count from the start of training.
     """
-    at = [in_steps("config.schedule.drops", drop) for drop in drops]
+    later = _dropping(in_steps, rate, drops, factor)
     until = in_steps("config.schedule.warmup", warmup) if warmup else 0
+    return of_step(lambda step: jnp.where(step < until, warmup_rate, later(step)))
 
-    def schedule(step: jax.Array) -> jax.Array:
-        passed = sum((step >= drop for drop in at), jnp.zeros((), jnp.int32))
-        # A table and not a power: each rate is the nearest float to the printed one.
-        rates = jnp.asarray([rate / factor**n for n in range(len(at) + 1)])
-        return jnp.where(step < until, warmup_rate, rates[passed])
 
-    return schedule
+def steps_after_error(
+    total: int,
+    in_steps: InSteps,
+    *,
+    rate: float,
+    drops: Sequence[str],
+    factor: float,
+    warmup_rate: float,
+    below: float,
+    over: str,
+) -> Schedule:
+    """As `steps`, with the flat warm-up until the training error is below `below`.
+
+    He et al. 2016, section 4.2, for 110 layers: 0.01 "until the training error is below 80%". The
+    error is the mean over each stretch of `over`, a batch's alone being noise.
+    """
+    later = _dropping(in_steps, rate, drops, factor)
+    stretch = in_steps("config.schedule.over", over)
+    if not 0 < below <= 1:
+        raise UserError(f"config.schedule.below: {below} is no error, a fraction above 0")
+
+    def after_step(history: History, error: jax.Array) -> History:
+        total_error, count = history["error"] + error, history["count"] + 1
+        whole = count >= stretch
+        learned = whole & (total_error < below * count)
+        return {
+            "warming": jnp.where(learned, 0.0, history["warming"]),
+            "error": jnp.where(whole, 0.0, total_error),
+            "count": jnp.where(whole, 0.0, count),
+        }
+
+    return Schedule(
+        lambda history, step: jnp.where(history["warming"] > 0, warmup_rate, later(step)),
+        start={"warming": 1.0, "error": 0.0, "count": 0.0},
+        after_step=after_step,
+    )
+
+
+def piecewise(
+    total: int, in_steps: InSteps, *, rates: Sequence[float], changes: Sequence[str]
+) -> Schedule:
+    """rates[0], and from each of the durations `changes` on the next of `rates`.
+
+    LeCun et al. 1998, section III.B, print their rates by pass so.
+    """
+    if len(rates) != len(changes) + 1:
+        raise UserError(
+            f"config.schedule.rates: {len(changes)} changes need {len(changes) + 1} rates, "
+            f"not {len(rates)}"
+        )
+    at = [in_steps("config.schedule.changes", change) for change in changes]
+    _ascending("config.schedule.changes", at)
+    return of_step(_stepwise(rates, at))
+
+
+def exponential(
+    total: int, in_steps: InSteps, *, rate: float, factor: float, every: str
+) -> Schedule:
+    """`rate` times `factor` after each stretch of `every`: GoogLeNet's ×0.96 every 8 epochs."""
+    stretch = in_steps("config.schedule.every", every)
+    return of_step(lambda step: rate * jnp.float32(factor) ** (step // stretch))
+
+
+def polynomial(total: int, in_steps: InSteps, *, rate: float, power: float) -> Schedule:
+    """rate·(1 − step/total)^power; with power 0.5, Caffe's quick solver of GoogLeNet."""
+    return of_step(lambda step: rate * jnp.clip(1 - step / total, 0, 1) ** power)
+
+
+def plateau(
+    total: int,
+    in_steps: InSteps,
+    *,
+    rate: float,
+    factor: float,
+    of: str,
+    patience: int,
+    least: float,
+    drops: int,
+) -> Schedule:
+    """`rate`, divided by `factor` whenever the error stalls, at most `drops` times.
+
+    of: the "validation" error (Krizhevsky et al. 2012; Simonyan and Zisserman 2015; He et al. 2016)
+    or the "training" error (Lin et al. 2014), the mean since the evaluation before. It stalls where
+    `patience` evaluations in a row do not better the best by more than `least`.
+    """
+    if of not in ("validation", "training"):
+        raise UserError(f"config.schedule.of: {of!r} is none of validation, training")
+    if patience < 1 or drops < 0 or least < 0:
+        raise UserError(
+            f"config.schedule: patience={patience}, drops={drops}, least={least}: "
+            "patience counts from 1, the others from 0"
+        )
+
+    def after_step(history: History, error: jax.Array) -> History:
+        return {**history, "error": history["error"] + error, "count": history["count"] + 1}
+
+    def after_evaluation(history: History, validation: jax.Array) -> History:
+        trained = history["error"] / jnp.maximum(history["count"], 1)
+        error = validation if of == "validation" else trained
+        better = error < history["best"] - least
+        stalled = jnp.where(better, 0.0, history["stalled"] + 1)
+        drop = stalled >= patience
+        return {
+            "best": jnp.where(better, error, history["best"]),
+            "stalled": jnp.where(drop, 0.0, stalled),
+            "drops": jnp.minimum(history["drops"] + drop, float(drops)),
+            "error": jnp.zeros(()),
+            "count": jnp.zeros(()),
+        }
+
+    table = [rate / factor**n for n in range(drops + 1)]
+    return Schedule(
+        lambda history, step: jnp.asarray(table, jnp.float32)[history["drops"].astype(jnp.int32)],
+        start={"best": float("inf"), "stalled": 0.0, "drops": 0.0, "error": 0.0, "count": 0.0},
+        after_step=after_step,
+        after_evaluation=after_evaluation,
+        validates=of == "validation",
+    )
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": constant,
     "cosine": cosine,
     "steps": steps,
+    "steps_after_error": steps_after_error,
+    "piecewise": piecewise,
+    "exponential": exponential,
+    "polynomial": polynomial,
+    "plateau": plateau,
 }
 
 

@@ -14,8 +14,10 @@ from flax import struct
 
 from models import Network
 from randomness import Purpose, key
+from training import averaging as averagings
+from training.averaging import Averaging
 from training.losses import Batch, Loss
-from training.schedules import Schedule
+from training.schedules import History, Schedule
 
 Sums = dict[str, jax.Array]
 
@@ -25,8 +27,10 @@ class TrainState(struct.PyTreeNode):
 
     step: int32, updates done so far.
     window: sums of the training metrics since the last logged row, the number of steps they hold,
-        and the first step whose loss was not finite (−1: none). Part of the state, so that a run
-        cut off between two rows logs the same rows when it resumes.
+        the last step's learning rate, and the first step whose loss was not finite (−1: none). Part
+        of the state, so that a run cut off between two rows logs the same rows when it resumes.
+    history: what the schedule remembers of the run; {} where the rate is a function of the step.
+    averages: averaged params and batch_stats; {} where there are none.
     """
 
     step: jax.Array
@@ -34,25 +38,41 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
     window: Sums
+    history: History
+    averages: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What evaluation and users get: the averages where there are any."""
+        return self.averages or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def empty_window(loss: Loss) -> Sums:
     """A window that holds no step yet."""
-    sums = {name: jnp.zeros(()) for name in loss.names}
-    return {**sums, "steps": jnp.zeros(()), "not_finite": jnp.full((), -1, jnp.int32)}
+    sums = {name: jnp.zeros(()) for name in (*loss.names, "steps", "learning_rate")}
+    return {**sums, "not_finite": jnp.full((), -1, jnp.int32)}
 
 
 def create_state(
-    network: Network, loss: Loss, optimizer: optax.GradientTransformation, *, seed: int
+    network: Network,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    schedule: Schedule | None = None,
+    averaging: Averaging = averagings.NONE,
 ) -> TrainState:
     """The state before the first step: weights from (seed, INIT)."""
     variables = network.init(key(seed, Purpose.INIT), jnp.zeros((1, *network.input)))
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
         window=empty_window(loss),
+        history=schedule.init() if schedule else {},
+        averages=averaging.init({"params": params, "batch_stats": batch_stats}),
     )
 
 
@@ -65,49 +85,98 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     schedule: Schedule,
     seed: int,
+    averaging: Averaging = averagings.NONE,
+    micro_batches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update. Returns the new state and this step's metrics.
 
     batch: "image" [N, H, W, C], "label" [N], "mask" [N].
+    micro_batches: parts of the batch whose gradients are computed one after the other and summed:
+        memory for time. Each holds whole batch-norm groups, and the running statistics move once.
     axis_name: set by a caller that maps the step over devices by hand (jax.pmap): gradients,
         statistics and metrics are averaged over that axis. Under jit and a mesh it stays None.
     """
+
+    def measure(batch: Batch, dropout: jax.Array) -> tuple[Any, dict[str, jax.Array], Any]:
+        """Gradients, metrics and moved batch statistics of (a part of) the batch."""
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+            outputs, changed = network.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch["image"],
+                train=True,
+                rngs={"dropout": dropout},
+                mutable=["batch_stats"],
+            )
+            metrics = loss(outputs, batch)
+            return metrics["loss"], (metrics, changed.get("batch_stats", {}))
+
+        gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+        return gradients, metrics, batch_stats
+
     dropout = key(seed, Purpose.DROPOUT, state.step)
+    if micro_batches == 1:
+        gradients, metrics, batch_stats = measure(batch, dropout)
+    else:
+        group = getattr(network, "batch_norm_group", 0) or 1
+        micro = split(batch, micro_batches, group)
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        outputs, changed = network.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch["image"],
-            train=True,
-            rngs={"dropout": dropout},
-            mutable=["batch_stats"],
+        def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            images, index = part
+            share = images["mask"].sum() / jnp.maximum(batch["mask"].sum(), 1)
+            measured = measure(images, jax.random.fold_in(dropout, index))
+            return jax.tree.map(lambda total, x: total + share * x, sums, measured), None
+
+        one = jax.tree.map(lambda x: x[0], micro)
+        like = jax.eval_shape(measure, one, dropout)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        (gradients, metrics, batch_stats), _ = jax.lax.scan(
+            add, zeros, (micro, jnp.arange(micro_batches))
         )
-        metrics = loss(outputs, batch)
-        return metrics["loss"], (metrics, changed.get("batch_stats", {}))
-
-    gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
     if axis_name is not None:
         gradients, metrics, batch_stats = jax.lax.pmean(
             (gradients, metrics, batch_stats), axis_name
         )
+
+    rate = schedule.rate(state.history, state.step)
     updates, opt_state = optimizer.update(
-        gradients, state.opt_state, state.params, learning_rate=schedule(state.step)
+        gradients, state.opt_state, state.params, learning_rate=rate
     )
+    params = optax.apply_updates(state.params, updates)
+    done = state.step + 1
     finite = jnp.isfinite(metrics["loss"])
     window = {name: state.window[name] + metrics[name] for name in loss.names}
     window["steps"] = state.window["steps"] + 1
+    window["learning_rate"] = rate
     window["not_finite"] = jnp.where(
         finite | (state.window["not_finite"] >= 0), state.window["not_finite"], state.step
     )
     state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        step=done,
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         window=window,
+        history=schedule.after_step(state.history, metrics["error"]),
+        averages=averaging.update(
+            state.averages, done, {"params": params, "batch_stats": batch_stats}
+        ),
     )
     return state, metrics
+
+
+def split(batch: Batch, parts: int, group: int) -> Batch:
+    """[N, ...] -> [parts, N / parts, ...], every part made of whole groups of `group` images.
+
+    Groups are dealt out in turn, so that a batch sharded over devices stays where it is.
+    """
+
+    def deal(x: jax.Array) -> jax.Array:
+        dealt = x.reshape(-1, parts, group, *x.shape[1:]).swapaxes(0, 1)
+        return dealt.reshape(parts, -1, *x.shape[1:])
+
+    return jax.tree.map(deal, dict(batch))
 
 
 def evaluation_step(

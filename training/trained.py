@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from errors import UserError
 from training import devices, experiment, metrics
 from training.checkpoints import FOLDER, Checkpoints
-from training.step import create_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +64,11 @@ def load(
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     config = ConfigDict(stored).lock()
     run = experiment.create(config, mesh or devices.create_mesh(), data_dir)
-    state = create_state(run.network, run.loss, run.optimizer, seed=config.seed)
-    state = jax.device_put(state, devices.replicated(run.mesh))
+    state = run.create_state()
     with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
         wanted = _step(workdir, step, checkpoints.steps)
         state = checkpoints.restore(wanted, state)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return Trained(run.evaluation_network, variables, run.pipeline, config, wanted)
+    return Trained(run.evaluation_network, state.variables, run.pipeline, config, wanted)
 
 
 def _step(workdir: pathlib.Path, step: int | str, saved: list[int]) -> int:

@@ -1,0 +1,76 @@
+"""Averages of the weights over training, by name: what evaluation gets instead of the last.
+
+Polyak averaging made the final models of GoogLeNet (Szegedy et al. 2014, section 6). The averages
+are part of the training state: {"params", "batch_stats"}, or {} where there are none.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from errors import UserError
+from training import parts
+from training.schedules import InSteps
+
+Variables = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaging:
+    """weight: (updates done, int32 from 1) -> the newest weights' share of the average; None: none.
+
+    The average becomes average + share·(weights − average).
+    """
+
+    share: Callable[[jax.Array], jax.Array] | None = None
+
+    def init(self, variables: Variables) -> Variables:
+        """The averages before the first step: copies, since the step gives its input away."""
+        return {} if self.share is None else jax.tree.map(jnp.copy, variables)
+
+    def update(self, averages: Variables, done: jax.Array, variables: Variables) -> Variables:
+        """The averages after `done` updates, of which the last gave `variables`."""
+        if self.share is None:
+            return averages
+        share = self.share(done)
+        return jax.tree.map(lambda mean, new: mean + share * (new - mean), averages, variables)
+
+
+NONE = Averaging()
+
+
+def none(in_steps: InSteps) -> Averaging:
+    """No averages: the last weights are the trained ones."""
+    return NONE
+
+
+def polyak(in_steps: InSteps, *, start: str) -> Averaging:
+    """The plain mean of the weights after each step since `start` ("" for all of them)."""
+    first = in_steps("config.averaging.start", start) if start else 0
+    return Averaging(lambda done: 1 / jnp.maximum(done - first, 1).astype(jnp.float32))
+
+
+def exponential(in_steps: InSteps, *, decay: float, start: str) -> Averaging:
+    """decay·average + (1 − decay)·weights after each step; the weights themselves until `start`."""
+    first = in_steps("config.averaging.start", start) if start else 0
+    if not 0 < decay < 1:
+        raise UserError(f"config.averaging.decay: {decay} is not between 0 and 1")
+    return Averaging(lambda done: jnp.where(done - first <= 1, 1.0, 1.0 - decay))
+
+
+AVERAGINGS: dict[str, Callable[..., Averaging]] = {
+    "none": none,
+    "polyak": polyak,
+    "exponential": exponential,
+}
+
+
+def create(config: Mapping, in_steps: InSteps) -> Averaging:
+    """The averaging of `config.averaging`.
+
+    Raises UserError for an unknown name, or fields that are not the averaging's own.
+    """
+    return parts.build("averaging", config, AVERAGINGS, in_steps)
