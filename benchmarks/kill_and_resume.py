@@ -3,8 +3,8 @@
     python benchmarks/kill_and_resume.py --signal=KILL --times=20
     python benchmarks/kill_and_resume.py --signal=TERM --times=5
 
-Trains LeNet-5 on digits once straight and once with `times` interruptions, each at a random moment
-between the start of the process and well into its steps, and compares: the sha256 of every leaf of
+Trains LeNet-5 on digits once straight and once with `times` interruptions at random moments, of the
+process's start and of its steps, and compares: the sha256 of every leaf of
 the final state (weights, batch statistics, optimizer, step), every row of metrics.jsonl outside its
 clock, and that each step stands there once.
 """
@@ -20,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent
-STEPS = 2640
+STEPS = 3300
 
 
 def command(workdir: pathlib.Path, data_dir: pathlib.Path) -> list[str]:
@@ -49,6 +49,24 @@ def steps_done(workdir: pathlib.Path) -> int:
     return len(log.read_text().splitlines()) * 22 if log.exists() else 0
 
 
+def interrupt(
+    process: subprocess.Popen, workdir: pathlib.Path, number: int, moments: random.Random
+) -> None:
+    """One time in four at a random moment of the start, else of the steps that follow it."""
+    began, before = time.monotonic(), steps_done(workdir)
+    early = moments.random() < 0.25
+    least, moment = moments.uniform(0, 10), moments.uniform(0, 1.5)
+    while process.poll() is None:
+        if early and time.monotonic() - began > least:
+            break
+        if steps_done(workdir) != before:
+            time.sleep(moment)
+            break
+        time.sleep(0.01)
+    if process.poll() is None:
+        process.send_signal(number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
@@ -61,18 +79,14 @@ def main() -> int:
         straight, cut, data = (pathlib.Path(folder, name) for name in ("straight", "cut", "data"))
         began = time.monotonic()
         subprocess.run(command(straight, data), cwd=ROOT, check=True, capture_output=True)
-        whole = time.monotonic() - began
-        print(f"straight run: {whole:.1f} s", flush=True)
+        print(f"straight run: {time.monotonic() - began:.1f} s", flush=True)
 
-        statuses = []
+        statuses: list[int] = []
         while len(statuses) < options.times:
             process = subprocess.Popen(
                 command(cut, data), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
-            try:
-                process.wait(timeout=moments.uniform(0.05, 0.45) * whole)
-            except subprocess.TimeoutExpired:
-                process.send_signal(getattr(signal, f"SIG{options.signal}"))
+            interrupt(process, cut, getattr(signal, f"SIG{options.signal}"), moments)
             complaint = process.communicate()[1].decode().strip().splitlines()
             statuses.append(process.returncode)
             print(
