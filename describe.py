@@ -74,6 +74,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
+    if given.picture:
+        _check_picture(pathlib.Path(given.picture))  # now, not after a minute of tracing
     # Shapes need no accelerator, and must not take one from a run that does.
     jax.config.update("jax_platforms", "cpu")
 
@@ -398,10 +400,14 @@ def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
     canvas.draw()  # decides what size the labels have and where the spots are
     figure.set_layout_engine("none")
     _spread(labels, canvas.get_renderer())
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--picture: {error}") from None
+    figure.savefig(path)
+
+
+def _check_picture(path: pathlib.Path) -> None:
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--picture: {path} must end in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise UserError(f"--picture: no folder {path.parent}")
 
 
 def _spread(labels: Sequence[Any], renderer: Any) -> None:
