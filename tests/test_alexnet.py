@@ -1,0 +1,242 @@
+"""AlexNet's towers, switches and start, and the cuda-convnet CIFAR nets."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drawn import drawn
+
+import models
+from models import alexnet, cuda_convnet
+
+# The least size, an eighth of the width: milliseconds.
+TINY = {"name": "alexnet_2012", "input": (67, 67, 3), "width": 1 / 8, "num_classes": 10}
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def layers_of(network):
+    """The output shapes of all layers, batch of one, in order of their calls."""
+    shapes = {}
+
+    def record(call, args, kwargs, context):
+        out = call(*args, **kwargs)
+        if context.module.path:
+            shapes["/".join(context.module.path)] = out.shape[1:]
+        return out
+
+    images = jax.ShapeDtypeStruct((1, *network.input), jnp.float32)
+    with nn.intercept_methods(record):
+        jax.eval_shape(network.init, jax.random.key(0), images)
+    return shapes
+
+
+def test_maps_are_the_printed_ones():
+    """Fig. 2; the printed 253,440 neurons of conv1 are 55·48·96, not the 55·55·96 of the text."""
+    shapes = layers_of(models.create({"name": "alexnet_2012"}))
+    neurons = {name: int(np.prod(shapes[name])) for name in shapes if name.startswith(("c", "f"))}
+    assert neurons == {
+        "conv1": 55 * 55 * 96,
+        "conv2": 186_624,
+        "conv3": 64_896,
+        "conv4": 64_896,
+        "conv5": 43_264,
+        "fc6": 4096,
+        "fc7": 4096,
+        "fc8": 1000,
+    }
+    assert sum(neurons.values()) == 659_272  # "650,000 neurons"
+    assert [shapes[f"pool{i}"][:2] for i in (1, 2, 5)] == [(27, 27), (13, 13), (6, 6)]
+    # 224 pixels as printed need conv1 padded.
+    printed = models.create({"name": "alexnet_2012", "input": (224, 224, 3), "conv1_pad": 2})
+    assert layers_of(printed) == shapes
+
+
+def test_towers_see_their_own_half():
+    network = models.create(TINY)
+    variables, images = drawn(network), jnp.asarray(normal(0, 1, 67, 67, 3))
+
+    def halves(layer, of):
+        """How the two halves of `layer` move when the weights of half a layer below do."""
+        moved = jax.tree.map(np.copy, variables)
+        kernel = moved["params"][of]["kernel"]
+        kernel[..., : kernel.shape[-1] // 2] *= 2
+        before, after = (
+            network.apply(v, images, capture=(layer,)).captured[layer] for v in (variables, moved)
+        )
+        change = np.abs(after - before).max((0, 1, 2))
+        middle = len(change) // 2
+        return change[:middle].max() > 0, change[middle:].max() > 0
+
+    assert halves("conv5", of="conv4") == (True, False)
+    assert halves("conv4", of="conv3") == (True, False)
+    # conv3 sees both towers, so a tower's change below it reaches both halves.
+    assert halves("conv3", of="conv2") == (True, True)
+    # The normalisation reaches two maps across, so conv2 is asked without it.
+    network = network.clone(lrn=False)
+    assert halves("conv2", of="conv1") == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ones", "spread"),
+    [({}, 1.0, 0.01), ({"bias_one": 0.1, "dense_std": 0.005}, 0.1, 0.005)],
+)
+def test_the_start_is_the_printed_one(fields, ones, spread):
+    network = models.create({**TINY, "width": 1 / 4, **fields})
+    params = network.init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))["params"]
+    for name, weights in params.items():
+        bias = ones if name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0
+        np.testing.assert_array_equal(weights["bias"], np.full_like(weights["bias"], bias))
+        std = spread if name in ("fc6", "fc7") else 0.01
+        draws = weights["kernel"].size
+        # Five standard errors of a standard deviation.
+        assert weights["kernel"].std() == pytest.approx(std, rel=5 / np.sqrt(2 * draws)), name
+
+
+def test_switches_change_the_layers_they_name():
+    shapes = layers_of(models.create(TINY))
+    assert {"lrn1", "lrn2", "drop6", "drop7"} < set(shapes)
+    assert set(shapes) - set(layers_of(models.create({**TINY, "lrn": False}))) == {"lrn1", "lrn2"}
+    without = layers_of(models.create({**TINY, "removed": ("conv3", "conv4")}))
+    assert set(shapes) - set(without) == {"conv3", "conv4"}
+    # Overlapping pooling or not: the printed alternative has the same sizes at 227 up to pool5.
+    apart = layers_of(models.create({"name": "alexnet_2012", "pool_window": 2}))
+    assert [apart[f"pool{i}"][:2] for i in (1, 2, 5)] == [(27, 27), (13, 13), (6, 6)]
+
+
+def test_lrn_constants_reach_the_layers():
+    network = models.create({**TINY, "lrn_alpha": 0.5, "lrn_k": 1.0, "lrn_alpha_over_n": True})
+    images = jnp.asarray(normal(1, 1, 67, 67, 3))
+    captured = network.apply(drawn(network), images, capture=("conv1", "lrn1")).captured
+    a = np.maximum(np.asarray(captured["conv1"], np.float64), 0)
+    squares = np.pad(a**2, ((0, 0), (0, 0), (0, 0), (2, 2)))
+    total = sum(squares[..., i : i + a.shape[-1]] for i in range(5))
+    np.testing.assert_allclose(captured["lrn1"], a / (1 + 0.1 * total) ** 0.75, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_dropout_stands_after_or_before_fc6(first):
+    network = models.create({**TINY, "dropout": 1.0, "dropout_first": first})
+    variables, images = drawn(network), jnp.asarray(normal(2, 1, 67, 67, 3))
+    keys = {"dropout": jax.random.key(0)}
+    fc6, fc7 = network.apply(
+        variables, images, train=True, capture=("fc6", "fc7"), rngs=keys
+    ).captured.values()
+    biases = [variables["params"][name]["bias"] for name in ("fc6", "fc7")]
+    # With everything dropped a layer's output is its bias.
+    assert np.allclose(fc6, biases[0]) == first
+    assert np.allclose(fc7, biases[1])
+    # And none in evaluation.
+    fc7 = network.apply(variables, images, capture=("fc7",)).captured["fc7"]
+    assert not np.allclose(fc7, biases[1])
+
+
+def test_dense_form_has_the_same_weights_and_slides():
+    plain, dense = models.create(TINY), models.create({**TINY, "dense_form": True})
+    assert models.variables_of(plain) == models.variables_of(dense)
+    variables, images = drawn(plain), jnp.asarray(normal(3, 2, 67, 67, 3))
+    scores = dense.apply(variables, images).logits
+    assert scores.shape == (2, 1, 1, 10)
+    np.testing.assert_allclose(scores[:, 0, 0], plain.apply(variables, images).logits, atol=1e-4)
+    # One more output each way for 32 pixels more: the strides of conv1 and three poolings.
+    larger = jax.ShapeDtypeStruct((1, 99, 131, 3), jnp.float32)
+    assert jax.eval_shape(dense.apply, variables, larger).logits.shape == (1, 2, 3, 10)
+
+
+def test_widths_stay_multiples_of_the_groups():
+    shapes = layers_of(models.create({**TINY, "width": 0.13}))
+    assert [shapes[f"conv{i}"][-1] for i in range(1, 6)] == [12, 34, 50, 50, 34]
+
+
+# --- cuda-convnet
+
+
+@functools.cache
+def cifar(name, **fields):
+    network = models.create({"name": f"cuda_convnet_cifar10_{name}", "width": 1 / 4, **fields})
+    return network, jnp.asarray(normal(4, 2, *network.input)), drawn(network)
+
+
+def test_released_nets_pool_before_the_first_nonlinearity():
+    network, images, variables = cifar("18pct")
+    names = ("conv1", "pool1", "conv2", "pool2", "pool3", "fc10")
+    at = network.apply(variables, images, capture=names).captured
+    assert [at[name].shape[1] for name in names[:5]] == [32, 16, 16, 8, 4]
+    assert at["pool1"].min() < 0  # the maximum of what conv1 gave, ReLU only then
+    assert at["pool2"].min() >= 0  # the mean of what ReLU left
+    # Ceil mode: the last window of pool1 holds two rows and two columns.
+    np.testing.assert_allclose(
+        at["pool1"][:, -1, -1], at["conv1"][:, 30:, 30:].max((1, 2)), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        at["pool2"][:, -1, -1], np.maximum(at["conv2"][:, 14:, 14:], 0).mean((1, 2)), atol=1e-6
+    )
+
+
+def test_tanh_takes_the_place_of_relu():
+    network, images, variables = cifar("18pct")
+    tanh = network.clone(activation="tanh")
+    at = tanh.apply(variables, images, capture=("conv3", "pool3")).captured
+    want = np.tanh(np.asarray(at["conv3"]))[:, :2, :2]
+    # The first window lies inside the map: nine pixels.
+    first = np.tanh(np.asarray(at["conv3"]))[:, :3, :3].mean((1, 2))
+    np.testing.assert_allclose(at["pool3"][:, 0, 0], first, atol=1e-5)
+    assert want.min() < 0
+
+
+def test_released_starts():
+    stds = {
+        "18pct": {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01},
+        "80sec": {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc64": 0.1, "fc10": 0.1},
+        "conv_local": {
+            **{"conv1": 1e-4, "conv2": 0.01, "local3": 0.04, "local4": 0.04, "fc10": 0.01}
+        },
+    }
+    for name, layers in stds.items():
+        network = models.create({"name": f"cuda_convnet_cifar10_{name}"})
+        params = network.init(jax.random.key(0), jnp.zeros((1, *network.input)))["params"]
+        assert set(params) == set(layers)
+        for layer, std in layers.items():
+            kernel = params[layer]["kernel"]
+            tolerance = 5 / np.sqrt(2 * kernel.size)
+            assert kernel.std() == pytest.approx(std, rel=tolerance), (name, layer)
+
+
+def test_lrn_is_the_difference_between_the_13_and_the_11_percent_net():
+    plain = layers_of(models.create({"name": "cuda_convnet_cifar10_conv_local"}))
+    normed = layers_of(models.create({"name": "cuda_convnet_cifar10_conv_local", "lrn": True}))
+    assert list(normed) == [
+        *("conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "local3", "local4", "fc10")
+    ]
+    assert set(normed) - set(plain) == {"lrn1", "lrn2"}
+
+
+# --- how they start
+
+
+def outputs_with(name, initializer, **fields):
+    network = models.create({"name": name, "initializer": initializer, **fields})
+    images = jnp.asarray(normal(5, 2, *network.input))
+    return network.init_with_output(jax.random.key(0), images)[0].logits
+
+
+@pytest.mark.parametrize("name", cuda_convnet.PRESETS)
+def test_initial_outputs_are_neither_dead_nor_wild(name):
+    logits = outputs_with(name, cuda_convnet.PRESETS[name].recommended_initializer)
+    assert logits.shape == (2, 10)
+    assert np.isfinite(logits).all()
+    assert 1e-4 < logits.std() < 1e3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", alexnet.PRESETS)
+def test_initial_outputs_of_full_nets_are_neither_dead_nor_wild(name):
+    logits = outputs_with(name, alexnet.PRESETS[name].recommended_initializer)
+    assert logits.shape == (2, 1000)
+    assert np.isfinite(logits).all()
+    assert 1e-4 < logits.std() < 1e3
