@@ -6,6 +6,7 @@ The story in order: parse, devices, data, network and optimizer, restore, loop, 
 is a function of (config, seed): cut off anywhere and started again, it ends with the same bits.
 """
 
+import json
 import pathlib
 import sys
 from collections import deque
@@ -39,6 +40,9 @@ DATA_DIR = flags.DEFINE_string(
 EXTEND = flags.DEFINE_bool(
     "extend", False, "Let a run in the workdir go on to another --config.duration."
 )
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
+)
 
 # Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly.
 STEPS_IN_FLIGHT = 16
@@ -47,14 +51,30 @@ STEPS_IN_FLIGHT = 16
 def main() -> None:
     """Parses the flags and trains."""
     config, workdir = CONFIG.value, WORKDIR.value
-    if config is None or workdir is None:
+    if config is None or (workdir is None and not DRY_RUN.value):
         raise UserError(f"--{'config' if config is None else 'workdir'} is missing; see --help")
     devices.join_cluster()
+    if DRY_RUN.value:
+        return dry_run(config)
     try:
         train_and_evaluate(config, workdir, data_dir=DATA_DIR.value, extend=EXTEND.value)
     except preemption.Preempted as stop:
         print(stop, file=sys.stderr)
         raise SystemExit(preemption.EXIT_STATUS) from None
+
+
+def dry_run(config: ConfigDict) -> None:
+    """Checks a config and says what it would train; reads no image and writes nothing."""
+    run = experiments.create(config, devices.create_mesh(), data=False)
+    description = describe(run)
+    print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
+    print_plan(run, description, "none, this is a dry run")
+    # Backward, the gradients of inputs and of weights cost a forward pass each.
+    images = run.steps * config.batch_size
+    print(
+        f"cost     {3 * description['multiply_adds'] * images:.3g} multiply-adds in training, "
+        f"{images:,} images"
+    )
 
 
 def train_and_evaluate(
@@ -243,7 +263,9 @@ def describe(run: Experiment) -> dict[str, Any]:
     }
 
 
-def print_plan(run: Experiment, description: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def print_plan(
+    run: Experiment, description: Mapping[str, Any], workdir: pathlib.Path | str
+) -> None:
     """Says what will run, before it does."""
     shape = "×".join(map(str, run.pipeline.image_shape))
     examples = ", ".join(f"{n:,} {split}" for split, n in run.pipeline.examples.items())

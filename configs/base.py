@@ -59,3 +59,20 @@ def base() -> ConfigDict:
             },
         }
     )
+
+
+def synthetic(shape: tuple[int, int, int], classes: int, train: int = 256, test: int = 64) -> str:
+    """The name of a generated data set."""
+    return f"synthetic:{'x'.join(map(str, shape))}:{classes}:{train}:{test}"
+
+
+def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None:
+    """Cuts a config down to four steps of eight generated images: does it run at all?
+
+    shape: of the images that the paper's network is for.
+    """
+    config.data.name = synthetic(shape, classes, 32, 8)
+    config.data.size = config.data.channels = 0
+    config.batch_size = config.eval.batch_size = 8
+    config.duration = "4 steps"
+    config.log_every = config.eval.every = config.checkpoint.every = "2 steps"

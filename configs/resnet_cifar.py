@@ -16,7 +16,7 @@ deviates  paper: batch-norm statistics over groups of 64 images, what each of th
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base
+from configs.base import base, smoke, synthetic
 from errors import UserError
 
 DATA = ("digits", "fashion_mnist", "cifar10", "cifar100", "synthetic")
@@ -59,26 +59,29 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.size = 14
         config.data.augment = ("pad_crop(pixels=2)", "flip()")
     if data == "synthetic":
-        config.data.name = "synthetic:32x32x3:10:512:128"
+        config.data.name = synthetic((32, 32, 3), 10)
 
     config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
     config.schedule = {"name": "steps", "rate": 0.1, "factor": 10.0, "warmup_rate": 0.01}
     if scale == "paper":
         config.duration = "64000 steps"
         config.schedule.drops = ("32000 steps", "48000 steps")
-        # All nets of the second paper; of the first paper the one of 110 layers.
-        warm = chosen["depth"] == 110 or chosen["unit"] == "preact" or chosen["depth"] in BOTTLENECK
-        config.schedule.warmup = "400 steps" if warm else ""
-        config.checkpoint.every = "10 epochs"
+        # Every net of the second paper starts at 0.01; of the first the one of 110 layers, until
+        # its training error is below 80%.
+        second_paper = chosen["unit"] == "preact" or chosen["depth"] in BOTTLENECK
+        config.schedule.warmup = "400 steps" if second_paper else ""
+        if chosen["depth"] == 110 and not second_paper:
+            del config.schedule.warmup
+            config.schedule.update(name="steps_after_error", below=0.8, over="100 steps")
+        config.batch_norm_batches = 100
     else:
         config.duration, config.schedule.warmup = SMALL[data]
         number, unit = config.duration.split()
         config.schedule.drops = tuple(f"{float(number) * share:g} {unit}" for share in (0.5, 0.75))
     if scale == "smoke":
-        config.batch_size = 64
-        config.duration, config.schedule.warmup = "8 steps", "2 steps"
-        config.schedule.drops = ("4 steps", "6 steps")
-        config.log_every = config.eval.every = config.checkpoint.every = "4 steps"
+        smoke(config, (32, 32, 3), 10)
+        config.model.batch_norm_group = 8
+        config.schedule.warmup, config.schedule.drops = "1 steps", ("2 steps", "3 steps")
     config.lock()
     return config
 
