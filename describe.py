@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.diff:
         before, after = (describe(parse(text)) for text in given.diff)
         differences = diff(before, after)
-        lines = _diff_lines(before, after, differences)
+        lines = _diff_lines(*given.diff, differences)
     else:
         spec = read_config(given.config) if given.config else parse(given.network)
         description = describe(spec)
@@ -334,10 +334,8 @@ def _field_differences(
             yield name, pair
 
 
-def _diff_lines(
-    before: Description, after: Description, differences: Mapping[str, Any]
-) -> Iterator[str]:
-    yield f"{before.name} -> {after.name}"
+def _diff_lines(before: str, after: str, differences: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{before} -> {after}"
     for part in ("fields", "totals"):
         yield f"\n{part}" + ("" if differences[part] else ": the same")
         for name, (old, new) in differences[part].items():
