@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.diff:
         before, after = (describe(parse(text)) for text in given.diff)
         differences = diff(before, after)
-        lines = _diff_lines(*given.diff, differences)
+        lines = _diff_lines(given.diff[0], given.diff[1], differences)
     else:
         spec = read_config(given.config) if given.config else parse(given.network)
         description = describe(spec)
