@@ -98,19 +98,15 @@ class InceptionModule(nn.Module):
             layer = Conv(features, (side, side), pad=side // 2, **self.conv, name=name)
             return nn.relu(layer(x, train))
 
-        pooled = MaxPool(3, 1, pad=1, name="pool")(x)
-        before_three, before_five = x, x
-        if self.kind == "reduced":
-            before_three = conv(three_reduce, 1, "3x3_reduce", x)
-            before_five = conv(five_reduce, 1, "5x5_reduce", x)
-            pooled = conv(projected, 1, "pool_proj", pooled)
-        branches = (
-            conv(one, 1, "1x1", x),
-            conv(three, 3, "3x3", before_three),
-            conv(five, self.kernel_5x5, "5x5", before_five),
-            pooled,
-        )
-        return jnp.concatenate(branches, axis=-1)
+        reduced = self.kind == "reduced"
+        first = conv(one, 1, "1x1", x)
+        second = conv(three_reduce, 1, "3x3_reduce", x) if reduced else x
+        second = conv(three, 3, "3x3", second)
+        third = conv(five_reduce, 1, "5x5_reduce", x) if reduced else x
+        third = conv(five, self.kernel_5x5, "5x5", third)
+        fourth = MaxPool(3, 1, pad=1, name="pool")(x)
+        fourth = conv(projected, 1, "pool_proj", fourth) if reduced else fourth
+        return jnp.concatenate((first, second, third, fourth), axis=-1)
 
 
 class SideHead(nn.Module):
