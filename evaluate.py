@@ -33,46 +33,50 @@ from protocols.statistics import Answers
 from streaming import Loader
 from training import command_line, devices, progress, trained, workdirs
 
-WORKDIR = flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
-STEP = flags.DEFINE_string("step", "last", "The checkpoint: last, best (by validation), or N.")
-PROTOCOL = flags.DEFINE_multi_string(
-    "protocol", ["center"], f"{', '.join(catalog.KINDS)}, or all; may be given several times."
-)
-DATA = flags.DEFINE_string("data", None, "Another data set of the same classes.")
-SPLIT = flags.DEFINE_string("split", "test", "test, validation or train.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
-)
-BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", None, "Views at a time, by default config.eval.batch_size; changes no number.", 1
-)
-PUBLISHED = flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
-
 FOLDER = "evaluations"
 ALL = "all"
 CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
 LINE_SECONDS = 10.0  # between lines of progress where the output is a file or a pipe
 
 
+def define_flags() -> None:
+    """Defines the flags; not on import, since train.py has some of the same names."""
+    flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
+    flags.DEFINE_string("step", "last", "The checkpoint: last, best (by validation), or N.")
+    flags.DEFINE_multi_string(
+        "protocol", ["center"], f"{', '.join(catalog.KINDS)}, or all; may be given several times."
+    )
+    flags.DEFINE_string("data", None, "Another data set of the same classes.")
+    flags.DEFINE_string("split", "test", "test, validation or train.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
+    )
+    flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
+
+
 def main() -> None:
-    """Parses the flags and evaluates."""
-    if not WORKDIR.value:
+    """Evaluates as the flags say."""
+    given = flags.FLAGS
+    if not given.workdir:
         raise UserError("--workdir is missing; see --help")
-    if STEP.value not in CHOSEN and not STEP.value.isdecimal():
-        raise UserError(f"--step: {STEP.value!r} is none of last, best, or a step's number")
+    if given.step not in CHOSEN and not given.step.isdecimal():
+        raise UserError(f"--step: {given.step!r} is none of last, best, or a step's number")
     reports = evaluate(
-        WORKDIR.value,
-        PROTOCOL.value,
-        step=int(STEP.value) if STEP.value.isdecimal() else STEP.value,
-        data_name=DATA.value,
-        split=SPLIT.value,
-        data_dir=DATA_DIR.value,
-        batch_size=BATCH_SIZE.value,
+        given.workdir,
+        given.protocol,
+        step=int(given.step) if given.step.isdecimal() else given.step,
+        data_name=given.data,
+        split=given.split,
+        data_dir=given.data_dir,
+        batch_size=given.batch_size,
     )
     print(f"\n{table(reports)}")
     if len(reports) == 1:
         print(f"\n{details(reports[0])}")
-    if PUBLISHED.value:
+    if given.published:
         print(f"\n{published_table(reports)}")
 
 
@@ -397,4 +401,5 @@ def _together(networks: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     command_line.run(main)

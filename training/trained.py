@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -64,11 +65,46 @@ def load(
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     config = ConfigDict(stored).lock()
     run = experiment.create(config, mesh or devices.create_mesh(), data_dir)
-    state = run.create_state()
+    # The shapes alone: weights that a checkpoint replaces need not be drawn.
+    whole = devices.replicated(run.mesh)
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+        jax.eval_shape(run.create_state),
+    )
     with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
         wanted = _step(workdir, step, checkpoints.steps)
-        state = checkpoints.restore(wanted, state)
+        _require_same_network(workdir / FOLDER / str(wanted), like.params)
+        state = checkpoints.restore(wanted, like)
     return Trained(run.evaluation_network, state.variables, run.pipeline, config, wanted)
+
+
+def _require_same_network(checkpoint: pathlib.Path, params: Any) -> None:
+    """Raises UserError where the weights in `checkpoint` are not named and shaped like `params`.
+
+    Orbax would say so too, in many lines. What cannot be read at all is left to the restore.
+    """
+    handler = ocp.StandardCheckpointHandler()
+    try:
+        tree = handler.metadata(checkpoint.absolute() / "state").tree
+        stored = _shapes(tree["params"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    finally:
+        handler.close()
+    wanted = _shapes(params)
+    for name in sorted(stored.keys() | wanted.keys()):
+        there, here = stored.get(name, "missing"), wanted.get(name, "missing")
+        if there != here:
+            raise UserError(
+                f"{checkpoint}: a checkpoint of another network than config.json describes: "
+                f"{name} is {there} in it, {here} in the config's"
+            )
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight, by a name such as conv1/kernel."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _step(workdir: pathlib.Path, step: int | str, saved: list[int]) -> int:

@@ -1,0 +1,179 @@
+"""evaluate.py on a run of eight steps: its numbers against the run's own, files, refusals."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data
+import evaluate
+import train
+from errors import UserError
+from protocols import statistics
+from tests.toy import lenet_config
+from training.trained import load
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir) -> pathlib.Path:
+    """LeNet after eight steps on 48 of 64 synthetic images; 16 choose, 24 test."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = lenet_config(**{"data.validation": 16})
+    train.train_and_evaluate(config, workdir, data_dir=data_dir)
+    return workdir
+
+
+def evaluated(folders, *protocols, data_dir, **options):
+    folders = [folders] if isinstance(folders, pathlib.Path) else folders
+    return evaluate.evaluate(folders, protocols or ("plain",), data_dir=data_dir, **options)
+
+
+def numbers(report) -> dict:
+    """What must not depend on the machine, nor on how the work was divided."""
+    names = ("images", "top1", "top5", "classes", "confused", "multiply_adds", "views")
+    return {name: report[name] for name in names}
+
+
+def test_the_plain_protocol_gives_the_runs_own_numbers(run, data_dir):
+    (report,) = evaluated(run, data_dir=data_dir)
+    last = json.loads((run / "result.json").read_text())["last"]
+    assert report["images"] == 24
+    assert report["top1"]["error"] == pytest.approx(last["test_error"])
+    assert report["loss"] == pytest.approx(last["test_loss"], rel=1e-5)
+    assert report["top1"]["errors"] == sum(entry["errors"] for entry in report["classes"])
+    assert (report["top1"]["low"], report["top1"]["high"]) == statistics.wilson(
+        report["top1"]["errors"], 24
+    )
+
+
+def test_every_number_says_what_it_depends_on(run, data_dir):
+    (report,) = evaluated(run, "ten_crop:side=320", data_dir=data_dir)
+    path = run / "evaluations" / "ten_crop-side=320_test_8.json"
+    assert json.loads(path.read_text()) == report
+    assert report["protocol"] == "ten_crop:side=320"
+    assert report["split"] == "test"
+    assert report["data"] == "synthetic:16x16x1:10:64:24"
+    (network,) = report["networks"]
+    assert network["step"] == 8
+    assert network["chosen"] == "the last saved step"
+    assert report["views"] == 10
+    # What describe.py counts for this network on 16 × 16, ten times.
+    one = json.loads((run / "result.json").read_text())["multiply_adds"]
+    assert report["multiply_adds"] == 10 * one
+    assert report["clock"]["images_per_s"] > 0
+
+
+def test_best_is_chosen_on_the_validation_images(run, data_dir):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    errors = {row["step"]: row["validation"]["error"] for row in rows if "validation" in row}
+    best = min(errors, key=errors.get)
+    (report,) = evaluated(run, step="best", split="validation", data_dir=data_dir)
+    assert report["networks"][0]["step"] == best
+    assert report["networks"][0]["chosen"] == "least validation error of the saved steps"
+    assert report["images"] == 16
+    assert report["top1"]["error"] == pytest.approx(errors[best])
+    (named,) = evaluated(run, step=4, split="validation", data_dir=data_dir)
+    assert named["networks"][0]["chosen"] == "named by the user"
+    assert named["top1"]["error"] == pytest.approx(errors[4])
+
+
+@pytest.mark.parametrize("text", ["flip", "multi_scale:sides=224+336"])
+def test_batches_change_no_number(run, data_dir, text):
+    reports = [evaluated(run, text, data_dir=data_dir, batch_size=size)[0] for size in (None, 7)]
+    assert numbers(reports[0]) == numbers(reports[1])
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-6)
+
+
+def test_an_ensemble_averages_posteriors(run, data_dir):
+    (alone,) = evaluated(run, data_dir=data_dir)
+    (twice,) = evaluated([run, run], data_dir=data_dir)
+    assert twice["top1"] == alone["top1"]
+    assert twice["loss"] == pytest.approx(alone["loss"])
+    assert twice["multiply_adds"] == 2 * alone["multiply_adds"]
+    assert (run / "evaluations" / "ensemble_plain_test_8+8.json").exists()
+
+
+def test_other_data_of_the_same_classes(run, data_dir):
+    name = "synthetic:20x18x3:10:10:5"
+    (report,) = evaluated(run, "center", data_name=name, data_dir=data_dir)
+    assert (report["images"], report["data"]) == (5, name)
+    stem = "center_synthetic-20x18x3-10-10-5-test_8.json"
+    assert (run / "evaluations" / stem).exists()
+
+
+def test_a_folder_of_images_of_many_sizes(run, data_dir, tmp_path):
+    draws = np.random.RandomState(0)
+    for split in ("train", "val"):
+        for label in range(10):
+            folder = tmp_path / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(1 + label % 2):
+                height, width = draws.randint(17, 40, 2)
+                pixels = draws.randint(0, 256, (height, width, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    name = f"folder:{tmp_path}"
+    (report,) = evaluated(run, "ten_crop", data_name=name, data_dir=data_dir, batch_size=8)
+    assert report["images"] == len(data.open_split(name, "test")) == 15
+    assert [entry["images"] for entry in report["classes"]] == [1, 2] * 5
+    # By hand, through the run's own preprocessing: one central crop of one image.
+    (center,) = evaluated(run, "center:side=224", data_name=name, data_dir=data_dir)
+    loaded = load(run, data_dir=data_dir)
+    wrong = 0
+    for example in (data.open_split(name, "test")[index] for index in range(15)):
+        height, width = example["image"].shape[:2]
+        short = min(height, width)
+        size = (round(width * 16 / short), round(height * 16 / short))
+        small = np.asarray(Image.fromarray(example["image"]).resize(size, Image.BILINEAR))
+        top, left = (size[1] - 16 + 1) // 2, (size[0] - 16 + 1) // 2
+        crop = small[top : top + 16, left : left + 16]
+        wrong += int(loaded.predict(crop[None])[0] != example["label"])
+    assert center["top1"]["errors"] == wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data_name": "synthetic:16x16x1:7:10:5"}, "not the 7 of synthetic"),
+        ({"split": "dev"}, "no 'dev' images; valid: train, validation, test"),
+        ({"step": 5}, "no checkpoint of step 5; saved: 4, 8"),
+        ({"data_name": "digits2"}, "no data set 'digits2'"),
+    ],
+)
+def test_bad_input_is_one_line(run, data_dir, options, words):
+    with pytest.raises(UserError) as caught:
+        evaluated(run, data_dir=data_dir, **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp_path):
+    with pytest.raises(UserError, match="no run here"):
+        evaluated(tmp_path, data_dir=data_dir)
+    config = json.loads((run / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        evaluated(tmp_path, data_dir=data_dir)
+    config["model"]["name"] = "lenet_caffe"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="another network") as caught:
+        evaluated(tmp_path, data_dir=data_dir)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_say_protocol_split_and_choice(run, data_dir):
+    reports = evaluated(run, "plain", "flip", data_dir=data_dir)
+    text = evaluate.table(reports)
+    for part in ("lenet5_modern", "step 8 (the last saved step)", "test: 24 images", "flip"):
+        assert part in text
+    assert f"{100 * reports[1]['top1']['error']:.2f}%" in text
+    reports[0]["networks"][0]["network"] = "googlenet_2014"
+    reports[0]["protocol"] = "crop_144"
+    lines = [line for line in evaluate.published_table(reports).splitlines() if "144" in line]
+    assert "7.89%" in lines[0]
+    assert f"{100 * reports[0]['top5']['error']:.2f}%" in lines[0]
+    assert "7 × googlenet_2014" in lines[1]
+    assert f"{100 * reports[0]['top5']['error']:.2f}%" not in lines[1]
