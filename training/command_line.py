@@ -1,8 +1,10 @@
 """How the entry scripts start: flags parsed, bad input answered by one line and exit status 2."""
 
+import ast
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import jax
@@ -11,11 +13,19 @@ from absl import app, flags, logging
 from errors import UserError
 
 EXIT_STATUS = 2
+NETWORK_FIELD = "--config.model."
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Parses the flags of sys.argv and calls `main`; never returns."""
-    app.run(lambda _: _guarded(main), flags_parser=_parse)
+    """Parses the flags of sys.argv and calls `main`; never returns.
+
+    `--config.model.FIELD=value` may name any field of the network, whether the config file sets it
+    or not: models.create knows them all and checks name and type.
+    """
+    # ml_collections takes overrides of existing fields alone, and reads sys.argv by itself.
+    added = [word for word in sys.argv if word.startswith(NETWORK_FIELD) and "=" in word]
+    sys.argv[:] = [word for word in sys.argv if word not in added]
+    app.run(lambda _: _guarded(main), flags_parser=partial(_parse, network_fields=added))
     raise SystemExit(0)
 
 
@@ -25,7 +35,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_STATUS)
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
     # A config file runs while flags are parsed, and ml_collections raises what Python raises for a
     # mistyped override: all of it is the user's input, and one line is the answer.
     try:
@@ -33,6 +43,11 @@ def _parse(arguments: list[str]) -> list[str]:
         for name in flags.FLAGS:
             # A config file that is not there raises when it is first read.
             getattr(flags.FLAGS[name].value, "items", None)
+        for word in network_fields:
+            field, _, text = word.removeprefix(NETWORK_FIELD).partition("=")
+            if flags.FLAGS["config"].value is not None:
+                with flags.FLAGS["config"].value.unlocked() as config:
+                    config.model[field] = _literal(text)
     except UserError as error:
         fail(str(error))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -40,6 +55,14 @@ def _parse(arguments: list[str]) -> list[str]:
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}")
     return rest
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or a bare word as a string."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _own_words(error: Exception) -> str:
