@@ -1,6 +1,7 @@
-"""Variables for a network without compiling its initialisation: drawn by NumPy on its shapes."""
+"""Variables for a network at little cost: drawn by NumPy, or by JAX's quickest generator."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import models
@@ -20,3 +21,14 @@ def drawn(network: models.Network, seed: int = 0) -> dict:
         return 0.1 * values
 
     return jax.tree_util.tree_map_with_path(draw, models.variables_of(network))
+
+
+def initialised(network: models.Network) -> tuple[jax.Array, dict]:
+    """The network's own start: (logits of two random images, variables).
+
+    The default generator takes most of a test's time to compile, this one a quarter.
+    """
+    images = np.random.default_rng(0).standard_normal((2, *network.input)).astype(np.float32)
+    key = jax.random.key(0, impl="unsafe_rbg")
+    outputs, variables = jax.jit(network.init_with_output)(key, jnp.asarray(images))
+    return outputs.logits, variables

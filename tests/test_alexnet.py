@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn
+from drawn import drawn, initialised
 
 import models
 from models import alexnet, cuda_convnet
@@ -88,7 +88,7 @@ def test_towers_see_their_own_half():
 )
 def test_the_start_is_the_printed_one(fields, ones, spread):
     network = models.create({**TINY, "width": 1 / 4, **fields})
-    params = network.init(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))["params"]
+    params = initialised(network)[1]["params"]
     for name, weights in params.items():
         bias = ones if name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0
         np.testing.assert_array_equal(weights["bias"], np.full_like(weights["bias"], bias))
@@ -199,7 +199,7 @@ def test_released_starts():
     }
     for name, layers in stds.items():
         network = models.create({"name": f"cuda_convnet_cifar10_{name}"})
-        params = network.init(jax.random.key(0), jnp.zeros((1, *network.input)))["params"]
+        params = initialised(network)[1]["params"]
         assert set(params) == set(layers)
         for layer, std in layers.items():
             kernel = params[layer]["kernel"]
@@ -219,10 +219,8 @@ def test_lrn_is_the_difference_between_the_13_and_the_11_percent_net():
 # --- how they start
 
 
-def outputs_with(name, initializer, **fields):
-    network = models.create({"name": name, "initializer": initializer, **fields})
-    images = jnp.asarray(normal(5, 2, *network.input))
-    return network.init_with_output(jax.random.key(0), images)[0].logits
+def outputs_with(name, initializer):
+    return initialised(models.create({"name": name, "initializer": initializer}))[0]
 
 
 @pytest.mark.parametrize("name", cuda_convnet.PRESETS)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn
+from drawn import drawn, initialised
 
 import models
 from models.lenet import PRESETS, EuclideanRBF, PartialConv, Subsample, rbf_centres, squash
@@ -152,7 +152,7 @@ def test_bitmaps_are_ten_signs_apart_on_a_grid_of_7_by_12():
 @pytest.mark.parametrize(("initializer", "power"), [("paper", 1.0), ("lecun_sqrt_fan_in", 0.5)])
 def test_weights_start_within_the_printed_range(initializer, power):
     network = models.create({"name": "lenet5_1998", "initializer": initializer})
-    params = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))["params"]
+    params = initialised(network)[1]["params"]
     fan_ins = {"C1": 25, "S2": 4, "S4": 4, "C5": 400, "F6": 120}
     for layer, fan_in in fan_ins.items():
         bound = 2.4 / fan_in**power
@@ -224,9 +224,7 @@ def test_caffes_lenet_has_one_nonlinearity():
 def test_initial_outputs_are_neither_dead_nor_wild(name):
     initializer = PRESETS[name].recommended_initializer
     network = models.create({"name": name, "initializer": initializer})
-    images = jnp.asarray(normal(7, 2, *network.input))
-    outputs, _ = network.init_with_output(jax.random.key(0), images)
-    logits = outputs.logits
+    logits, _ = initialised(network)
     assert logits.shape == (2, 10)
     assert np.isfinite(logits).all()
     assert 1e-4 < logits.std() < 1e3
