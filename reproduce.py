@@ -1,0 +1,205 @@
+"""Draws a paper's figure or table again: runs what is missing, then shows it beside the paper.
+
+    python reproduce.py --list
+    python reproduce.py degradation --data=digits --seeds=0,1 [--publish]
+    python reproduce.py --redraw | --report | --check
+    python reproduce.py --curves runs/a runs/b
+
+A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there. Runs that
+are done are skipped, runs that were cut off go on, and one that fails does not end the others.
+Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+import data as data_sets
+import studies
+import train
+from errors import UserError
+from studies import publishing, runner, tables
+from studies.curves import draw_curves
+from studies.records import RESULTS_VERSION, Record
+from studies.study import ROOT, Study, by_label
+from training import command_line, preemption
+from training.progress import table
+
+STUDY = flags.DEFINE_string("study", None, "The study; its name alone does too.")
+DATA = flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
+SEEDS = flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
+OUT = flags.DEFINE_string(
+    "out", None, "Working folder, runs/studies/<study>/<data> by default; for --curves the picture."
+)
+DATA_DIR = train.DATA_DIR  # --data_dir, defined where runs are
+PUBLISH = flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
+LIST = flags.DEFINE_bool("list", False, "Show the studies, what they cost and what is there.")
+REDRAW = flags.DEFINE_bool("redraw", False, "Draw tables and figures anew from committed logs.")
+REPORT = flags.DEFINE_bool("report", False, "Write results/index.html from committed logs.")
+CHECK = flags.DEFINE_bool("check", False, "Compare what is committed with its logs.")
+CURVES = flags.DEFINE_multi_string("curves", None, "Workdirs whose curves to lay over each other.")
+
+EXIT_FAILED = 1
+README = ROOT / "README.md"
+
+
+def main() -> None:
+    """Does what the flags ask for."""
+    if LIST.value:
+        print(listing())
+    elif CURVES.value:
+        print(draw_curves([pathlib.Path(path) for path in CURVES.value], OUT.value))
+    elif CHECK.value:
+        check()
+    elif REDRAW.value or REPORT.value:
+        if REDRAW.value:
+            redraw(publishing.RESULTS)
+        print(publishing.write_page(publishing.RESULTS))
+    elif STUDY.value is None:
+        raise UserError("name a study, e.g. reproduce.py degradation --data=digits; or --list")
+    else:
+        study = studies.study(STUDY.value)
+        failed = reproduce(study, DATA.value or next(iter(study.scales)))
+        if failed:
+            raise SystemExit(EXIT_FAILED)
+
+
+def reproduce(study: Study, data: str) -> bool:
+    """Runs what a study lacks on a data set and draws it. Returns whether a run failed."""
+    scale = study.scale(data)
+    seeds = chosen_seeds(SEEDS.value, scale.seeds)
+    folder = pathlib.Path(OUT.value or f"runs/studies/{study.name}/{data}")
+
+    # What will run, before it does.
+    jobs = runner.jobs(study, data, seeds, folder)
+    todo = [job for job in jobs if not job.finished]
+    print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
+    print(runner.plan(todo, jobs), flush=True)
+
+    failed: dict[str, str] = {}
+    if todo:
+        # A data set that is not there is one line now instead of one a run.
+        data_sets.open_split(jobs[0].config.data.name, "train", DATA_DIR.value)
+        try:
+            failed = runner.run_all(study, todo, DATA_DIR.value)
+        except runner.Stopped as stop:
+            print(f"stopped ({stop}); run the same command again to go on", file=sys.stderr)
+            raise SystemExit(preemption.EXIT_STATUS) from None
+
+    # Drawn from what there is.
+    records = [job.record() for job in jobs if job.finished]
+    if records:
+        show(study, data, records, folder)
+    if failed:
+        print(f"\n{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
+        for name, why in failed.items():
+            print(f"  {name}: {why}", file=sys.stderr)
+    if PUBLISH.value:
+        missing = [job.name for job in jobs if not job.finished]
+        if missing:
+            raise UserError(f"--publish: needs all runs; missing: {'; '.join(missing)}")
+        publishing.publish(study, data, records, publishing.RESULTS)
+        publishing.write_page(publishing.RESULTS)
+        print(f"published: {publishing.RESULTS / study.name / data}")
+    return bool(failed)
+
+
+def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Path) -> None:
+    """Writes table.md and figure.png into the working folder and prints the table."""
+    ordered = publishing.render(study, data, records, folder)
+    print(f"\n{table(tables.cells(study, ordered))}\n")
+    print(table(tables.verdict_cells(study, data, ordered)))
+    print(f"\ntable:  {folder / 'table.md'}\nfigure: {folder / 'figure.png'}")
+
+
+def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:
+    """The seeds of --seeds, or the first `count`. Raises UserError for what is no seed."""
+    if given is None:
+        return list(range(count))
+    try:
+        seeds = [int(seed) for seed in given]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds: {','.join(given)!r} is not a list like 0,1,2")
+    return seeds
+
+
+def listing() -> str:
+    """The studies: the paper's figure, cost at each scale, and what is published and run."""
+    rows = [("study", "of", "data", "a seed takes", "seeds", "published", "in runs/")]
+    for study in studies.STUDIES.values():
+        for data, scale in study.scales.items():
+            first = data == next(iter(study.scales))
+            seconds = sum(run.seconds for run in scale.runs)
+            done = runner.jobs(study, data, range(scale.seeds), _work(study, data))
+            finished = sum(job.finished for job in done)
+            rows.append(
+                (
+                    study.name if first else "",
+                    f"{study.paper}, {study.figure}" if first else "",
+                    data + (" (the paper's)" if scale.papers_data else ""),
+                    f"{runner.duration(seconds)}{' on a GPU' if scale.papers_data else ''}",
+                    str(scale.seeds),
+                    _published(study, data),
+                    f"{finished} of {len(done)} runs" if finished else "",
+                )
+            )
+    return table(rows)
+
+
+def _work(study: Study, data: str) -> pathlib.Path:
+    return pathlib.Path(f"runs/studies/{study.name}/{data}")
+
+
+def _published(study: Study, data: str) -> str:
+    committed = publishing.committed(study, data, publishing.RESULTS)
+    if not committed:
+        return ""
+    ordered = by_label(committed, study.scale(data).runs)
+    seeds = {len(of_label) for of_label in ordered.values()}
+    version = committed[0].results_version
+    text = f"{'-'.join(map(str, sorted(seeds)))} seeds"
+    current = RESULTS_VERSION
+    return text if version == current else f"{text}, results version {version} (now {current})"
+
+
+def redraw(results: pathlib.Path) -> None:
+    """Makes all tables and figures anew, and the README's tables, from committed logs alone."""
+    for study, data in publishing.published(results):
+        publishing.redraw(study, data, results)
+        print(results / study.name / data)
+    if README.exists():
+        README.write_text(publishing.fill(README.read_text(), results))
+
+
+def check() -> None:
+    """Says what differs from the committed logs; leaves with 1 where anything does."""
+    wrong = publishing.check(publishing.RESULTS, README)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        raise SystemExit(EXIT_FAILED)
+    print(f"results: {len(publishing.published(publishing.RESULTS))} tables agree with their logs")
+
+
+def flagged(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a study's name, or the workdirs after --curves, as flags."""
+    made, curves = [], False
+    for argument in arguments:
+        if argument == "--curves":
+            curves = True
+        elif argument.startswith("-"):
+            made.append(argument)
+        else:
+            made.append(f"--{'curves' if curves else 'study'}={argument}")
+    if curves and not any(argument.startswith("--curves=") for argument in made):
+        made.append("--curves")  # absl says what is missing
+    return made
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = flagged(sys.argv[1:])
+    command_line.run(main)

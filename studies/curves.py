@@ -1,0 +1,62 @@
+"""The curves of any runs over each other: `reproduce.py --curves runs/a runs/b`."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from errors import UserError
+from studies import drawing
+from training import metrics
+
+
+def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Path:
+    """Draws test (bold) and training (dashed) error and loss of all workdirs; returns the path.
+
+    Raises UserError where a workdir holds no run or no row yet.
+    """
+    figure, axes = drawing.new(
+        1, 2, title="Error and loss", subtitle="Bold: test; dashed: training.", size=(12, 5)
+    )
+    panels = list(zip(axes[0], ("error", "loss"), (100.0, 1.0), strict=True))
+    labels: dict[str, list[tuple[float, float, str, str]]] = {"error": [], "loss": []}
+    names = _names(workdirs)
+    for index, (workdir, name) in enumerate(zip(workdirs, names, strict=True)):
+        if not (workdir / "config.json").exists():
+            raise UserError(f"--curves: {workdir}: no run here (it has no config.json)")
+        rows = metrics.read(workdir)
+        if not any("test" in row for row in rows):
+            raise UserError(f"--curves: {workdir}: the run has not been tested yet")
+        colour = drawing.SERIES[index % len(drawing.SERIES)]
+        for panel, metric, factor in panels:
+            for group, style in (("train", {"ls": "--", "lw": 1}), ("test", {"lw": 2})):
+                logged = [row for row in rows if group in row]
+                steps = [row["step"] for row in logged]
+                values = [factor * row[group][metric] for row in logged]
+                panel.plot(steps, values, color=colour, **style)
+            end = f"{values[-1]:.2f}%" if metric == "error" else f"{values[-1]:.3g}"
+            labels[metric].append((steps[-1], values[-1], f"{name} {end}", colour))
+    for panel, metric, _ in panels:
+        drawing.heading(panel, metric.capitalize(), "step", metric)
+        if metric == "error":
+            panel.set_ylim(bottom=0)
+            drawing.percent(panel)
+        drawing.room_right(panel, 0.45)
+        drawing.ends(panel, labels[metric])
+    path = pathlib.Path(out or "curves.png")
+    drawing.save(figure, path, digest="")
+    return path
+
+
+def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
+    """Folder names, with the seed where runs of one folder name differ in it."""
+    names = [workdir.name for workdir in workdirs]
+    if len(set(names)) == len(names):
+        return names
+    made = []
+    for workdir in workdirs:
+        try:
+            config = json.loads((workdir / "config.json").read_text())
+            made.append(f"{workdir.parent.name}/{workdir.name}, seed {config['seed']}")
+        except (OSError, json.JSONDecodeError):
+            made.append(str(workdir))
+    return made

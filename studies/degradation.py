@@ -1,0 +1,266 @@
+"""He et al. 2015, Fig. 1, 6, 7 and Table 6: deeper plain nets train worse, residual nets do not.
+
+On digits the nets, the optimiser and the shape of the schedule are the paper's CIFAR-10 ones, over
+330 steps; all depths start with the warm-up that the paper needed for 110 layers. Without it
+plain-56 stays at chance, which is a stall and not the paper's phenomenon: a row of its own.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import PLAIN, RESIDUAL
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+from training import trained
+
+DEPTHS = (20, 32, 44, 56)
+STALL = "plain-56 without warm-up"
+
+
+def label(kind: str, depth: int) -> str:
+    """ "plain-56", "ResNet-56"."""
+    return f"{kind}-{depth}"
+
+
+def _runs(data: str, scale: str, seconds: Mapping[int, float], **overrides: Any) -> tuple[Run, ...]:
+    return tuple(
+        Run(
+            label(kind, depth),
+            f"configs/resnet_cifar.py:depth={depth},shortcut={shortcut},data={data},scale={scale}",
+            seconds[depth],
+            overrides,
+        )
+        for kind, shortcut in (("plain", "none"), ("ResNet", "A"))
+        for depth in seconds
+    )
+
+
+_DIGITS = _runs("digits", "small", {20: 22, 32: 31, 44: 40, 56: 49})
+SCALES = {
+    "digits": Scale(
+        runs=(
+            *_DIGITS,
+            Run(STALL, _DIGITS[3].config, 49, {"schedule.warmup": ""}),
+        ),
+        seeds=2,
+        note="1,437 training images of 8×8 pixels, 330 steps of 128.",
+    ),
+    "fashion_mnist": Scale(
+        runs=_runs(
+            "fashion_mnist",
+            "small",
+            {20: 130, 56: 370},
+            **{"data.validation": 50_000},
+        ),
+        seeds=3,
+        note="10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",
+    ),
+    "cifar10": Scale(
+        runs=_runs("cifar10", "paper", {20: 2400, 32: 3600, 44: 4800, 56: 6000}),
+        seeds=3,
+        note="The paper's recipe, 64,000 steps; the estimates are for one GPU.",
+        papers_data=True,
+    ),
+}
+
+
+def _more_error(deeper: str, shallower: str, metric: str = "train_error") -> Claim:
+    what = {"train_error": "training", "test_error": "test"}[metric]
+
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (seed[deeper].last(metric) - seed[shallower].last(metric))
+
+    return Claim(f"{deeper} has more {what} error than {shallower}", gap)
+
+
+CLAIMS = (
+    _more_error("plain-56", "plain-20"),
+    _more_error("plain-44", "plain-20"),
+    _more_error("plain-56", "plain-44"),
+    _more_error("plain-56", "ResNet-56"),
+    _more_error("plain-44", "ResNet-44"),
+    _more_error("plain-56", "plain-20", "test_error"),
+    Claim(
+        "ResNet-56 trains as well as ResNet-20: at most 1 point more training error",
+        lambda seed: (
+            1
+            - 100 * (seed["ResNet-56"].last("train_error") - seed["ResNet-20"].last("train_error"))
+        ),
+    ),
+    Claim(
+        "Fig. 7: residual layers respond less than plain ones, 56 layers, mean sd",
+        lambda seed: _mean_response(seed["plain-56"]) - _mean_response(seed["ResNet-56"]),
+        unit="sd",
+    ),
+)
+
+
+def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
+    """Fig. 7: the standard deviation of each 3×3 layer's output, after BN, before the nonlinearity.
+
+    Over test images, all positions and channels; "response_sd" by layer, in order.
+    """
+    net = trained.load(workdir, data_dir=data_dir)
+    units = [
+        f"conv{stage}_{unit}/{layer}"
+        for stage, count in enumerate(net.network.stages, start=2)
+        for unit in range(1, count + 1)
+        for layer in "ab"
+    ]
+    layers = ("conv1", *units)
+    batch = next(iter(net.pipeline.evaluation("test")))
+
+    @jax.jit
+    def spreads(variables: Any, images: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+        captured = net.network.apply(variables, images, train=False, capture=layers).captured
+        weight = mask[:, None, None, None]
+        out = {}
+        for name, response in captured.items():
+            count = mask.sum() * response[0].size
+            mean = (response * weight).sum() / count
+            out[name] = jnp.sqrt((jnp.square(response - mean) * weight).sum() / count)
+        return out
+
+    found = spreads(net.variables, batch["image"], batch["mask"])
+    return {"response_sd": {name: float(found[name]) for name in layers}}
+
+
+def _mean_response(record: Record) -> float:
+    spreads = record.probe["response_sd"].values()
+    return sum(spreads) / len(spreads)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """The lecture's picture beside the paper's numbers, Fig. 6, and Fig. 7."""
+    figure, axes = drawing.new(
+        3,
+        2,
+        title="Deeper plain networks train worse; residual networks do not",
+        subtitle=f"{study.scales[data].note[:-1]}. Lines: mean over seeds; dots: single seeds.",
+        size=(11.5, 13),
+    )
+    depths = [depth for depth in DEPTHS if label("plain", depth) in records]
+    _against_depth(axes[0][0], records, depths)
+    _as_published(axes[0][1])
+    for panel, kind in zip(axes[1], ("plain", "ResNet"), strict=True):
+        _against_step(panel, kind, records, depths)
+    top = max(panel.get_ylim()[1] for panel in axes[1])
+    for panel in axes[1]:
+        panel.set_ylim(0, top)
+    _responses(axes[2][0], records, in_order=True)
+    _responses(axes[2][1], records, in_order=False)
+    return figure
+
+
+def _against_depth(axes: Any, records: Records, depths: list[int]) -> None:
+    labels = []
+    for kind, colour in (("plain", PLAIN), ("ResNet", RESIDUAL)):
+        have = [depth for depth in depths if label(kind, depth) in records]
+        if not have:
+            continue
+        for metric, what in (("train_error", "training"), ("test_error", "test")):
+            values = [
+                [100 * record.last(metric) for record in records[label(kind, depth)].values()]
+                for depth in have
+            ]
+            drawing.scatter(axes, have, values, colour, dashed=metric == "train_error")
+            end = sum(values[-1]) / len(values[-1])
+            labels.append((have[-1], end, f"{kind}, {what} {end:.1f}%", colour))
+    drawing.heading(axes, "Final error, measured here", "layers", "error")
+    axes.set_xticks(depths)
+    axes.set_ylim(bottom=0)
+    drawing.percent(axes)
+    drawing.room_right(axes, 0.5)
+    drawing.ends(axes, labels)
+
+
+def _as_published(axes: Any) -> None:
+    labels = []
+    for values, colour, text in (
+        (published.PLAIN_CIFAR10_READ, PLAIN, "plain, test\n(read off Fig. 6)"),
+        (published.RESIDUAL_CIFAR10, RESIDUAL, "ResNet, test\n(Table 6)"),
+    ):
+        drawing.scatter(axes, list(values), [[value] for value in values.values()], colour)
+        labels.append((56, values[56], f"{text} {values[56]:g}%", colour))
+    drawing.heading(axes, "Final error, published: He et al. 2015 on CIFAR-10", "layers", "error")
+    axes.set_xticks(list(published.RESIDUAL_CIFAR10))
+    axes.set_ylim(0, 15)
+    drawing.percent(axes)
+    drawing.room_right(axes, 0.5)
+    drawing.ends(axes, labels, gap=0.12)
+
+
+def _against_step(axes: Any, kind: str, records: Records, depths: list[int]) -> None:
+    labels = []
+    for index, depth in enumerate(depths):
+        seeds = records.get(label(kind, depth))
+        if not seeds:
+            continue
+        colour = drawing.SERIES[index]
+        axes.plot(*drawing.mean_curve(seeds.values(), "train"), color=colour, lw=1, ls="--")
+        steps, values = drawing.mean_curve(seeds.values(), "test")
+        axes.plot(steps, values, color=colour, lw=2)
+        labels.append((steps[-1], values[-1], f"{label(kind, depth)} {values[-1]:.1f}%", colour))
+    name = "Plain" if kind == "plain" else "Residual"
+    drawing.heading(
+        axes, f"{name} nets while training: test (bold), training (dashed)", "step", "error"
+    )
+    drawing.percent(axes)
+    drawing.room_right(axes, 0.3)
+    drawing.ends(axes, labels)
+
+
+def _responses(axes: Any, records: Records, *, in_order: bool) -> None:
+    labels = []
+    shown = (
+        ("plain-20", PLAIN, ":"),
+        ("plain-56", PLAIN, "-"),
+        ("ResNet-20", RESIDUAL, ":"),
+        ("ResNet-56", RESIDUAL, "-"),
+    )
+    for name, colour, style in shown:
+        seeds = records.get(name)
+        if not seeds:
+            continue
+        every = [list(record.probe["response_sd"].values()) for record in seeds.values()]
+        mean = [sum(layer) / len(layer) for layer in zip(*every, strict=True)]
+        if not in_order:
+            mean.sort(reverse=True)
+        xs = range(1, len(mean) + 1)
+        axes.plot(xs, mean, color=colour, ls=style, lw=1.6)
+        labels.append((len(mean), mean[-1], name, colour))
+    where = "by layer" if in_order else "sorted"
+    x = "layer" if in_order else "layers, largest first"
+    drawing.heading(axes, f"How strongly 3×3 layers respond, {where} (Fig. 7)", x, "sd after BN")
+    axes.set_ylim(bottom=0)
+    drawing.room_right(axes, 0.22)
+    drawing.ends(axes, labels)
+
+
+STUDY = Study(
+    name="degradation",
+    title="Degradation: plain against residual nets over depth",
+    paper="He, Zhang, Ren, Sun 2015",
+    figure="Fig. 1, 6, 7 and Table 6",
+    question="Does a deeper net train worse, and do shortcuts cure it?",
+    scales=SCALES,
+    claims=CLAIMS,
+    columns=(
+        Column("steps to 10% training error", lambda record: record.steps_to(0.1), digits=0),
+        Column(
+            "mean response sd",
+            lambda record: _mean_response(record) if record.probe else None,
+            digits=2,
+        ),
+    ),
+    published=published.DEGRADATION,
+    published_heading="published: CIFAR-10 test error (%)",
+    draw=draw,
+    probe=probe,
+)

@@ -1,0 +1,170 @@
+"""How a study's figure looks: direct labels instead of legends, percent, one style for all.
+
+Axes and numbers only; knows no particular study. Draws on matplotlib's own canvas, no display.
+"""
+
+import itertools
+import pathlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from PIL import Image
+
+from studies.records import Record
+
+DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was drawn from
+
+# Colours that stay apart in grey and for the colour-blind (after Okabe and Ito), by role.
+PLAIN, RESIDUAL, GREY = "#c8553d", "#1f6f9f", "#8a8a8a"
+SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5fb3c8", "#b05c86")
+
+
+def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float, float]) -> Any:
+    """A figure and its axes [rows][columns]; a title that says what is seen, a line on the data."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.suptitle(f"{title}\n", fontsize=14, fontweight="bold", x=0.01, ha="left")
+    figure.text(0.01, 1 - 0.42 / size[1], subtitle, fontsize=10, color="#555555", va="top")
+    for line in axes:
+        for one in line:
+            one.spines[["top", "right"]].set_visible(False)
+            one.grid(alpha=0.25)
+    return figure, axes
+
+
+def save(figure: Figure, path: pathlib.Path, *, digest: str) -> None:
+    """Writes the PNG with the digest of its logs inside."""
+    figure.savefig(path, dpi=110, metadata={DIGEST: digest})
+
+
+def digest_of(path: pathlib.Path) -> str | None:
+    """The digest a figure carries, None where there is no such figure or digest."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get(DIGEST)
+    except OSError:
+        return None
+
+
+def percent(axes: Axes, which: str = "y") -> None:
+    """Ticks of an axis in percent; its values are in percent already."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+
+
+def heading(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """A panel's title and the quantities on its axes."""
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def mean_curve(
+    records: Iterable[Record], group: str, metric: str = "error", factor: float = 100.0
+) -> tuple[list[int], list[float]]:
+    """Steps, and the mean over seeds of a logged metric, where all seeds logged it."""
+    values: dict[int, list[float]] = {}
+    count = 0
+    for record in records:
+        count += 1
+        for step, value in zip(*record.curve(group, metric), strict=True):
+            values.setdefault(step, []).append(factor * value)
+    steps = [step for step in sorted(values) if len(values[step]) == count]
+    return steps, [statistics.mean(values[step]) for step in steps]
+
+
+def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: float = 0.06) -> None:
+    """Writes labels (x, y, text, colour) right of curves' ends, moved apart so none overlap.
+
+    gap: least distance, as a share of the axis. Call when the axis limits are final.
+    """
+    transform = axes.transData + axes.transAxes.inverted()
+    placed = sorted(
+        ([transform.transform((x, y))[1], x, y, text, colour] for x, y, text, colour in labels),
+        key=lambda entry: entry[0],
+    )
+    for _ in range(200):
+        moved = False
+        for below, above in itertools.pairwise(placed):
+            overlap = gap - (above[0] - below[0])
+            if overlap > 1e-6:
+                below[0] -= overlap / 2
+                above[0] += overlap / 2
+                moved = True
+        shift = max(0.0, 0.02 - placed[0][0]) if placed else 0.0
+        for entry in placed:
+            entry[0] += shift
+        if not moved:
+            break
+    for height, x, y, text, colour in placed:
+        at = transform.transform((x, y))
+        axes.annotate(
+            text,
+            xy=(at[0], at[1]),
+            xycoords="axes fraction",
+            xytext=(at[0] + 0.025, height),
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
+        )
+
+
+def room_right(axes: Axes, share: float) -> None:
+    """Leaves a share of the x axis free at the right for labels."""
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right + share * (right - left))
+
+
+def bars(
+    axes: Axes,
+    values: Mapping[str, Sequence[float]],
+    colours: Mapping[str, str] | None = None,
+    digits: int = 1,
+    unit: str = "%",
+) -> None:
+    """Horizontal bars: names at the left, means with their number, every seed as a dot."""
+    names = list(values)
+    for place, name in enumerate(names):
+        have = list(values[name])
+        colour = (colours or {}).get(name, SERIES[0])
+        mean = statistics.mean(have)
+        axes.barh(place, mean, color=colour, alpha=0.75, height=0.62)
+        axes.plot(have, [place] * len(have), "o", color="black", markersize=3, alpha=0.6)
+        axes.annotate(
+            f"{mean:,.{digits}f}{unit}",
+            (max([mean, *have]), place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(left=0)
+    room_right(axes, 0.12)
+
+
+def scatter(
+    axes: Axes,
+    xs: Sequence[float],
+    values: Sequence[Sequence[float]],
+    colour: str,
+    *,
+    dashed: bool = False,
+) -> None:
+    """Means over seeds joined by a line, every seed as a dot."""
+    means = [statistics.mean(have) for have in values]
+    style, width = ("--", 1.4) if dashed else ("-", 2.0)
+    axes.plot(xs, means, color=colour, marker="o", linestyle=style, linewidth=width)
+    for x, have in zip(xs, values, strict=True):
+        axes.plot([x] * len(have), have, ".", color=colour, alpha=0.35, markersize=6)

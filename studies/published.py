@@ -1,0 +1,33 @@
+"""What the papers print for the runs of the studies: by study, then by a run's label, in percent.
+
+The one place for published values; each carries its source. Data only.
+"""
+
+# He et al. 2015, Table 6: test error on CIFAR-10, final, by number of layers.
+RESIDUAL_CIFAR10 = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97}
+# He et al. 2015 print no numbers for the plain nets; read off Fig. 6 (left) by others.
+PLAIN_CIFAR10_READ = {20: 9.5, 32: 10.0, 44: 12.0, 56: 13.5}
+DEGRADATION = {
+    **{f"ResNet-{depth}": f"{error}" for depth, error in RESIDUAL_CIFAR10.items()},
+    **{
+        f"plain-{depth}": f"≈ {error:g} (read off Fig. 6)"
+        for depth, error in PLAIN_CIFAR10_READ.items()
+    },
+}
+
+# He et al. 2015, Tables 2 and 3: ImageNet validation, ten crops, top-1 error.
+SHORTCUTS = {
+    "none (plain)": "28.54",
+    "A": "25.03",
+    "B": "24.52",
+    "C": "24.19",
+}
+
+# LeCun et al. 1998, section III.B and Fig. 6: MNIST test error by size of the training set; the
+# 1.7 at 15,000 is recalled from the plot, not printed.
+LENET_FINAL = 0.95
+LENET_TRAINING = 0.35
+LENET_SIZES = {15_000: 1.7, 60_000: 0.95}
+
+# Szegedy et al. 2014, section 5: weight of the side heads' losses.
+SIDE_WEIGHT = 0.3

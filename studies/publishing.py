@@ -1,0 +1,131 @@
+"""results/: the committed logs, tables, figures and the page, and the check that they agree.
+
+Layout: results/<study>/<data>/{logs/*.jsonl, table.md, figure.png}, results/index.html. Tables and
+the page are pure functions of the logs and compared exactly; a figure carries the digest of its
+logs, and that is compared, since pixels differ between versions of matplotlib.
+"""
+
+import pathlib
+import re
+import shutil
+from collections.abc import Sequence
+
+from errors import UserError
+from studies import STUDIES, drawing, records, report, tables
+from studies.records import Record
+from studies.study import ROOT, Records, Study, by_label
+
+RESULTS = ROOT / "results"
+INDEX = "index.html"
+LOGS = "logs"
+# A README shows a table between these two lines; reproduce.py keeps what is between them.
+MARKED = re.compile(r"(<!-- results/(\S+?)/(\S+?) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+
+
+def render(study: Study, data: str, found: Sequence[Record], folder: pathlib.Path) -> Records:
+    """Writes table.md and figure.png of records into `folder`."""
+    ordered = by_label(found, study.scale(data).runs)
+    (folder / "table.md").write_text(tables.markdown(study, data, ordered))
+    drawing.save(
+        study.draw(study, data, ordered), folder / "figure.png", digest=records.digest(found)
+    )
+    return ordered
+
+
+def publish(study: Study, data: str, found: Sequence[Record], results: pathlib.Path) -> None:
+    """Puts records in place of what `results` has of a study on a data set, and draws them."""
+    folder = results / study.name / data
+    if folder.exists():
+        shutil.rmtree(folder)
+    (folder / LOGS).mkdir(parents=True)
+    for record in found:
+        (folder / LOGS / record.file).write_text(record.text())
+    redraw(study, data, results)
+
+
+def redraw(study: Study, data: str, results: pathlib.Path) -> None:
+    """Makes table and figure anew from the committed logs alone."""
+    render(study, data, committed(study, data, results), results / study.name / data)
+
+
+def committed(study: Study, data: str, results: pathlib.Path) -> list[Record]:
+    """The records of the committed logs. Raises UserError for logs of several results versions."""
+    folder = results / study.name / data / LOGS
+    found = [records.from_log(path) for path in sorted(folder.glob("*.jsonl"))]
+    versions = {record.results_version for record in found}
+    if len(versions) > 1:
+        raise UserError(f"{folder}: mixes results versions {', '.join(map(str, sorted(versions)))}")
+    return found
+
+
+def published(results: pathlib.Path) -> list[tuple[Study, str]]:
+    """The studies and data sets that `results` has logs of, in the studies' order."""
+    return [
+        (study, data)
+        for study in STUDIES.values()
+        for data in study.scales
+        if (results / study.name / data / LOGS).is_dir()
+    ]
+
+
+def write_page(results: pathlib.Path) -> pathlib.Path:
+    """Writes results/index.html: one page of all that is published."""
+    path = results / INDEX
+    path.write_text(_page(results))
+    return path
+
+
+def fill(text: str, results: pathlib.Path) -> str:
+    """A README's text with the tables between its marks made anew from the logs."""
+
+    def filled(match: re.Match[str]) -> str:
+        start, name, data, _, end = match.groups()
+        if name not in STUDIES or not (results / name / data / LOGS).is_dir():
+            raise UserError(f"README.md: there are no results/{name}/{data}")
+        study = STUDIES[name]
+        ordered = by_label(committed(study, data, results), study.scale(data).runs)
+        table = "\n".join(tables.rows_of_markdown(tables.cells(study, ordered)))
+        return f"{start}\n{table}\n\n{end}"
+
+    return MARKED.sub(filled, text)
+
+
+def check(results: pathlib.Path, readme: pathlib.Path) -> list[str]:
+    """What does not agree with the committed logs, a line each; empty where all does."""
+    wrong = []
+    for study, data in published(results):
+        folder = results / study.name / data
+        found = committed(study, data, results)
+        for record in found:
+            path = folder / LOGS / record.file
+            if not path.exists() or path.read_text() != record.text():
+                wrong.append(f"{path}: is not as the study wrote it")
+        ordered = by_label(found, study.scale(data).runs)
+        table = folder / "table.md"
+        if not table.exists() or table.read_text() != tables.markdown(study, data, ordered):
+            wrong.append(f"{table}: differs from its logs; python reproduce.py --redraw")
+        figure = folder / "figure.png"
+        if drawing.digest_of(figure) != records.digest(found):
+            wrong.append(f"{figure}: was drawn from other logs; python reproduce.py --redraw")
+    page = results / INDEX
+    if published(results) and (not page.exists() or page.read_text() != _page(results)):
+        wrong.append(f"{page}: differs from the logs; python reproduce.py --report")
+    if readme.exists():
+        text = readme.read_text()
+        if fill(text, results) != text:
+            wrong.append(f"{readme}: its tables differ from the logs; reproduce.py --redraw")
+    return wrong
+
+
+def _page(results: pathlib.Path) -> str:
+    sections = [
+        report.section(
+            study, data, by_label(committed(study, data, results), study.scale(data).runs)
+        )
+        for study, data in published(results)
+    ]
+    return report.page(sections, missing=[s for s in STUDIES.values() if not _any(s, results)])
+
+
+def _any(study: Study, results: pathlib.Path) -> bool:
+    return any((results / study.name / data / LOGS).is_dir() for data in study.scales)

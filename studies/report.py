@@ -1,0 +1,130 @@
+"""results/index.html: every published study on one static page, read from disk without a network.
+
+Builds HTML text from studies and records; reads and writes no file.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+
+from studies import tables
+from studies.study import Records, Study, seeds_of
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fafaf8;
+       max-width: 72rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
+h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.4rem; margin: 0 0 .2rem; }
+section { background: #fff; border: 1px solid #e3e3de; border-radius: 6px;
+          padding: 1.4rem 1.6rem; margin: 1.6rem 0; }
+.source { color: #666; margin: 0 0 .8rem; } .note { color: #555; }
+img { width: 100%; height: auto; margin: .6rem 0 1rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; margin: .8rem 0; }
+th, td { border-bottom: 1px solid #e3e3de; padding: .35rem .7rem; text-align: right;
+         vertical-align: top; font-variant-numeric: tabular-nums; }
+th { font-weight: 600; color: #444; max-width: 11rem; }
+th:first-child, td:first-child { text-align: left; }
+code, pre { font: .85rem/1.45 ui-monospace, monospace; background: #f4f4f0; border-radius: 4px; }
+code { padding: .1rem .3rem; } pre { padding: .7rem .9rem; overflow-x: auto; }
+.verdict { font-weight: 600; border-radius: 4px; padding: .1rem .5rem; white-space: nowrap; }
+.reproduced { background: #dcefe1; color: #1c5c33; }
+.not-reproduced { background: #f6dcd6; color: #8a2c18; }
+.inconclusive { background: #eeeeea; color: #555; }
+nav a { margin-right: 1rem; white-space: nowrap; }
+dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
+"""
+
+
+def page(sections: Sequence[tuple[str, str, str]], missing: Sequence[Study]) -> str:
+    """The whole page, from (anchor, title, HTML) of each section; what is missing at the end."""
+    links = "\n".join(f'<a href="#{anchor}">{_text(title)}</a>' for anchor, title, _ in sections)
+    bodies = "\n".join(body for _, _, body in sections)
+    waiting = ""
+    if missing:
+        items = "\n".join(
+            f"<li>{_text(study.title)} ({_text(study.paper)}, {_text(study.figure)}): "
+            f"<code>python reproduce.py {study.name} --data={next(iter(study.scales))}</code></li>"
+            for study in missing
+        )
+        waiting = f"<section><h2>Not run yet</h2><ul>{items}</ul></section>"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Convnet Case Studies: results</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>Convnet Case Studies: results</h1>
+<p class="note">The papers' figures and tables, drawn again from runs. Every number here is made
+from the logs beside this page; <code>python reproduce.py --check</code> makes them again and
+compares. A verdict needs a gap of more than two standard errors over paired seeds.</p>
+<nav>{links}</nav>
+{bodies}
+{waiting}
+</body>
+</html>
+"""
+
+
+def section(study: Study, data: str, records: Records) -> tuple[str, str, str]:
+    """Anchor, title and HTML of a study on a data set."""
+    anchor = f"{study.name}-{data}"
+    title = f"{study.title}, {data}"
+    place = f"{study.name}/{data}"
+    seeds = seeds_of(records)
+    facts = "\n".join(
+        f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>"
+        for name, text in tables.provenance(records).items()
+    )
+    body = f"""<section id="{anchor}">
+<h2>{_text(title)}</h2>
+<p class="source">{_text(study.paper)}, {_text(study.figure)}</p>
+<p>{_text(study.question)} <span class="note">{_text(tables.on_data(study, data))}
+{_text(study.scales[data].note)}</span></p>
+<a href="{place}/figure.png"><img src="{place}/figure.png" alt="{_text(study.title)}: figure"></a>
+<div class="wide">{_verdicts(tables.verdict_cells(study, data, records))}</div>
+<div class="wide">{_table(tables.cells(study, records))}</div>
+<pre>{_text(tables.command(study, data, seeds))}</pre>
+<details><summary>Where the numbers come from</summary>
+<dl>{facts}</dl></details>
+<details><summary>Configs</summary>{_configs(records)}</details>
+</section>"""
+    return anchor, title, body
+
+
+def _configs(records: Records) -> str:
+    shown = []
+    for label, seeds in records.items():
+        record = next(iter(seeds.values()))
+        config = json.dumps(record.config, indent=1, ensure_ascii=False)
+        shown.append(
+            f"<details><summary>{_text(label)}</summary>"
+            f"<pre>{_text(record.command)}</pre><pre>{_text(config)}</pre></details>"
+        )
+    return "\n".join(shown)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    heading, *rest = rows
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
+    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rest]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def _verdicts(rows: Sequence[Sequence[str]]) -> str:
+    heading, *rest = rows
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
+    body = ""
+    for text, outcome, gap, seeds in rest:
+        mark = f'<span class="verdict {outcome.replace(" ", "-")}">{_text(outcome)}</span>'
+        body += (
+            f"<tr><td>{_text(text)}</td><td>{mark}</td><td>{_text(gap)}</td><td>{seeds}</td></tr>\n"
+        )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text)

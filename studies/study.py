@@ -1,0 +1,171 @@
+"""What a study is: labelled runs, what is read off them, and what must hold. Data only.
+
+A study speaks for one figure or table of a paper. Its file in this package fills in a `Study`;
+everything else here (running, verdicts, tables, pages) knows the dataclasses of this file and no
+particular study. May import errors and the configs it names; trains nothing.
+"""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from errors import UserError
+from studies.records import Record
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+Records = Mapping[str, Mapping[int, Record]]  # by label, then by seed
+Number = Callable[[Record], float | None]  # what is read off one run; None where it has none
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One labelled curve: a config, what it overrides, and the time of one seed.
+
+    config: as --config takes it, e.g. "configs/resnet_cifar.py:depth=56,shortcut=none".
+    overrides: by dotted field; new fields may be added under "model." alone.
+    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from that.
+    """
+
+    label: str
+    config: str
+    seconds: float
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def resolve(self, seed: int) -> ConfigDict:
+        """The locked config of one seed. Raises UserError for an override it does not have."""
+        path, _, argument = self.config.partition(":")
+        config = _get_config(path)(argument).unlock()
+        for name, value in {**self.overrides, "seed": seed}.items():
+            *parents, field = name.split(".")
+            part = config
+            for parent in parents:
+                part = part[parent]
+            if field not in part and parents != ["model"]:
+                raise UserError(f"{self.label}: {self.config} has no field {name!r} to override")
+            part[field] = value
+        return config.lock()
+
+    def command(self, seed: int, workdir: str) -> str:
+        """The command line that trains the same."""
+        overrides = "".join(
+            f" --config.{name}={_quoted(value)}" for name, value in self.overrides.items()
+        )
+        return (
+            f"python train.py --config={self.config}{overrides} --config.seed={seed} "
+            f"--workdir={workdir}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """The runs of a study on one data set.
+
+    seeds: how many are run unless --seeds says otherwise. papers_data: whether the paper's own
+    numbers were measured on this data set. note: the scale in words, for the table.
+    """
+
+    runs: tuple[Run, ...]
+    seeds: int
+    note: str
+    papers_data: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What must hold: in each seed, `gap` is above zero where the paper is right.
+
+    text: the claim as one sentence. gap: from one seed's records by label, in `unit`; raises
+    KeyError where a run it needs is missing. on: the data sets it is judged on, all if empty.
+    """
+
+    text: str
+    gap: Callable[[Mapping[str, Record]], float | None]
+    unit: str = "points"
+    on: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table besides the errors: mean ± sd over seeds of `value`."""
+
+    heading: str
+    value: Number
+    digits: int = 1
+    factor: float = 1.0  # 100 makes a fraction percent
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A figure or table of a paper, to be drawn again.
+
+    name: as on the command line. paper, figure: what it redraws. question: what a reader learns.
+    claims: judged by studies.verdict. columns: besides final and best errors. published: printed
+    values by label; `published_heading` says of what. draw: the figure from all records. probe:
+    what is measured once on a trained network, given the run's workdir and data_dir; JSON-able.
+    """
+
+    name: str
+    title: str
+    paper: str
+    figure: str
+    question: str
+    scales: Mapping[str, Scale]
+    claims: tuple[Claim, ...]
+    draw: Callable[["Study", str, Records], Figure]
+    columns: tuple[Column, ...] = ()
+    published: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    published_heading: str = "published"
+    probe: Callable[[pathlib.Path, str | None], dict[str, Any]] | None = None
+
+    def scale(self, data: str) -> Scale:
+        """The runs on a data set. Raises UserError that lists the valid ones."""
+        if data not in self.scales:
+            raise UserError(
+                f"--data: {self.name} has no runs on {data!r}; it has: {', '.join(self.scales)}"
+            )
+        return self.scales[data]
+
+
+def by_label(records: Sequence[Record], runs: Sequence[Run]) -> Records:
+    """Records ordered as the study's runs are, seeds ascending; labels it lacks are left out."""
+    ordered: dict[str, dict[int, Record]] = {}
+    for run in runs:
+        mine = sorted(
+            (record for record in records if record.label == run.label),
+            key=lambda record: record.seed,
+        )
+        if mine:
+            ordered[run.label] = {record.seed: record for record in mine}
+    return ordered
+
+
+def of_seed(records: Records, seed: int) -> dict[str, Record]:
+    """One seed's records by label."""
+    return {label: seeds[seed] for label, seeds in records.items() if seed in seeds}
+
+
+def seeds_of(records: Records) -> list[int]:
+    """All seeds that any label has, ascending."""
+    return sorted({seed for seeds in records.values() for seed in seeds})
+
+
+def _get_config(path: str) -> Callable[[str], ConfigDict]:
+    file = ROOT / path
+    spec = importlib.util.spec_from_file_location(f"config_of_study_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.exists():
+        raise UserError(f"there is no config file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    plain = all(letter.isalnum() or letter in "._-" for letter in text)
+    return text if text and plain else f"'{text}'"

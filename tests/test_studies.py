@@ -1,0 +1,322 @@
+"""A tiny study from run to committed log: skipped, resumed, failing, published, tampered with."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from matplotlib.figure import Figure
+
+import reproduce
+import studies
+from errors import UserError
+from studies import drawing, publishing, records, runner, tables
+from studies.study import Claim, Column, Records, Run, Scale, Study, by_label
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = '''
+from tests.toy import lenet_config
+
+
+def get_config(argument):
+    """Two steps of LeNet on 64 synthetic images."""
+    return lenet_config(duration="2 steps", **{"checkpoint.every": "1 steps"})
+'''
+
+
+def draw(study: Study, data: str, found: Records) -> Figure:
+    figure, axes = drawing.new(1, 1, title=study.title, subtitle=data, size=(4, 3))
+    for seeds in found.values():
+        axes[0][0].plot(*drawing.mean_curve(seeds.values(), "test"))
+    return figure
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    config = tmp_path_factory.mktemp("config") / "tiny.py"
+    config.write_text(CONFIG)
+    runs = (
+        Run("one", str(config), seconds=2),
+        Run("two (B)", str(config), 2, {"schedule.rate": 0.02}),
+    )
+    return Study(
+        name="tiny",
+        title="A tiny study",
+        paper="Nobody 1900",
+        figure="Fig. 0",
+        question="Does it run?",
+        scales={"synthetic": Scale(runs, seeds=1, note="Two steps.")},
+        claims=(
+            Claim(
+                "one ends within 100 points of two",
+                lambda seed: (
+                    100
+                    + 100 * (seed["two (B)"].last("test_error") - seed["one"].last("test_error"))
+                ),
+            ),
+        ),
+        draw=draw,
+        columns=(Column("steps to any error", lambda record: record.steps_to(1.0), digits=0),),
+        published={"one": "1.00"},
+        published_heading="published (%)",
+        probe=lambda workdir, data_dir: {"files": len(list(workdir.iterdir())) > 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Study, tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
+    """The working folder of the study, run whole."""
+    folder = tmp_path_factory.mktemp("work")
+    assert runner.run_all(tiny, runner.jobs(tiny, "synthetic", [0], folder), data_dir) == {}
+    return folder
+
+
+@pytest.fixture
+def results(
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> pathlib.Path:
+    """The study's results, published afresh."""
+    monkeypatch.setitem(studies.STUDIES, "tiny", tiny)
+    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    publishing.publish(tiny, "synthetic", [job.record() for job in jobs], tmp_path)
+    publishing.write_page(tmp_path)
+    return tmp_path
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_finished_runs_are_skipped(tiny: Study, folder: pathlib.Path) -> None:
+    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    assert [job.name for job in jobs] == ["one, seed 0", "two (B), seed 0"]
+    assert all(job.finished for job in jobs)
+    assert "0 of 2 runs to do" in runner.plan([], jobs)
+    other = runner.jobs(tiny, "synthetic", [1], folder)
+    assert not any(job.finished for job in other)
+    assert "2 of 2 runs to do, about 4 s" in runner.plan(other, other)
+
+
+def test_a_record_is_the_same_from_its_log(tiny: Study, folder: pathlib.Path, tmp_path) -> None:
+    record = runner.jobs(tiny, "synthetic", [0], folder)[1].record()
+    assert record.config["schedule"]["rate"] == 0.02
+    assert record.probe == {"files": True}
+    assert [row["step"] for row in record.rows] == [2]
+    assert record.result["last"]["test_error"] == record.rows[-1]["test"]["error"]
+    assert record.file == "two_B_seed0.jsonl"
+    path = tmp_path / record.file
+    path.write_text(record.text())
+    assert records.from_log(path) == record
+
+
+def test_a_run_cut_off_goes_on_and_gives_the_same_record(
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str, monkeypatch
+) -> None:
+    jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
+    monkeypatch.setattr("training.preemption.Preemption.requested", lambda self, step: step == 1)
+    with pytest.raises(runner.Stopped, match="one, seed 0"):
+        runner.run_all(tiny, jobs, data_dir)
+    monkeypatch.undo()
+    assert not jobs[0].finished
+    assert runner.run_all(tiny, jobs[:1], data_dir) == {}
+    assert "resumed after step 1" in (jobs[0].workdir / runner.LOG).read_text()
+    whole = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
+    assert jobs[0].record() == whole
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(
+    tiny: Study, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def train(config, workdir, data_dir=None):
+        if config.schedule.rate == 0.01:
+            raise UserError("the loss of step 0 is not finite")
+        (workdir / "result.json").write_text("{}")
+
+    monkeypatch.setattr("train.train_and_evaluate", train)
+    jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
+    failed = runner.run_all(tiny, jobs, None)
+    assert failed == {"one, seed 0": "the loss of step 0 is not finite"}
+    assert [job.finished for job in jobs] == [False, True]
+    assert "one, seed 0 failed: the loss of step 0 is not finite" in capsys.readouterr().out
+
+
+def test_results_of_another_version_are_marked_and_not_mixed(
+    tiny: Study, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "RESULTS_VERSION", 2)
+    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    assert [job.state for job in jobs] == ["to run (left aside: 1 of results version 1)"] * 2
+
+
+def test_fingerprint_is_of_config_jax_and_version() -> None:
+    config = {"seed": 0, "data": {"name": "digits", "size": 8}}
+    mark = records.fingerprint(config, "0.10.2", 1)
+    reordered = {"data": {"size": 8, "name": "digits"}, "seed": 0}
+    assert records.fingerprint(reordered, "0.10.9", 1) == mark
+    assert records.fingerprint({**config, "seed": 1}, "0.10.2", 1) != mark
+    assert records.fingerprint(config, "0.11.0", 1) != mark
+    assert records.fingerprint(config, "0.10.2", 2) != mark
+
+
+def test_published_results_agree_until_one_number_is_edited(
+    results: pathlib.Path, tiny: Study
+) -> None:
+    readme = results / "README.md"
+    assert publishing.check(results, readme) == []
+    log = results / "tiny/synthetic/logs/one_seed0.jsonl"
+    head, row = log.read_text().splitlines()
+    edited = json.loads(row)
+    edited["train"]["loss"] += 1e-6  # in no table
+    log.write_text(f"{head}\n{json.dumps(edited)}\n")
+    assert [line.split(": ")[1].split(";")[0] for line in publishing.check(results, readme)] == [
+        "was drawn from other logs"
+    ]
+    shown = json.loads(head)
+    shown["result"]["last"]["test_error"] += 0.01
+    log.write_text(f"{json.dumps(shown)}\n{row}\n")
+    assert len(publishing.check(results, readme)) == 3  # table, figure and page
+
+
+def test_redrawing_from_logs_alone_gives_the_same_table_and_page(
+    results: pathlib.Path, tiny: Study
+) -> None:
+    before = contents(results)
+    (results / "tiny/synthetic/table.md").unlink()
+    (results / "tiny/synthetic/figure.png").unlink()
+    publishing.redraw(tiny, "synthetic", results)
+    publishing.write_page(results)
+    assert contents(results) == before
+
+
+def test_readme_shows_the_table_of_the_logs(results: pathlib.Path) -> None:
+    text = "Look:\n<!-- results/tiny/synthetic -->\nold\n<!-- end of results -->\nend\n"
+    filled = publishing.fill(text, results)
+    assert "| one | 1 |" in filled
+    assert "old" not in filled
+    assert filled.endswith("<!-- end of results -->\nend\n")
+    readme = results / "README.md"
+    readme.write_text(text)
+    assert [line for line in publishing.check(results, readme) if "README" in line]
+    with pytest.raises(UserError, match="no results/tiny/mnist"):
+        publishing.fill(text.replace("synthetic", "mnist"), results)
+
+
+def test_logs_of_two_results_versions_are_refused(results: pathlib.Path, tiny: Study) -> None:
+    log = results / "tiny/synthetic/logs/one_seed0.jsonl"
+    log.write_text(log.read_text().replace('"results_version": 1', '"results_version": 7'))
+    with pytest.raises(UserError, match="mixes results versions 1, 7"):
+        publishing.committed(tiny, "synthetic", results)
+
+
+def test_page_needs_no_network_and_holds_figure_verdict_config_and_command(
+    results: pathlib.Path,
+) -> None:
+    page = (results / "index.html").read_text()
+    assert "http" not in page
+    assert "<script" not in page
+    for part in (
+        'src="tiny/synthetic/figure.png"',
+        '<span class="verdict inconclusive">inconclusive</span>',
+        "python reproduce.py tiny --data=synthetic --seeds=0",
+        "lenet5_modern",
+        "--config.schedule.rate=0.02",
+    ):
+        assert part in page
+
+
+def test_terminated_it_is_saved_and_leaves_with_75(tmp_path: pathlib.Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "reproduce.py", "degradation", "--seeds=0", f"--out={tmp_path / 'w'}"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "TFDS_DATA_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "runs to do" in line:
+            break
+    # The handlers are set once the run's folder is there.
+    while not list((tmp_path / "w").glob("*/*")) and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert "run the same command again to go on" in errors
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (["degradation", "--data=digits"], ["--study=degradation", "--data=digits"]),
+        (["--curves", "a", "b"], ["--curves=a", "--curves=b"]),
+        (["--list"], ["--list"]),
+        (["--curves"], ["--curves"]),
+    ],
+)
+def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> None:
+    assert reproduce.flagged(given) == flags
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: studies.study("degradatoin"), "did you mean 'degradation'"),
+        (lambda: studies.study("degradation").scale("mnist"), "no runs on 'mnist'; it has: digits"),
+        (lambda: reproduce.chosen_seeds(["0", "x"], 2), "--seeds: '0,x' is not a list"),
+        (lambda: reproduce.chosen_seeds(["1", "1"], 2), "--seeds: '1,1' is not a list"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def test_an_override_the_config_lacks_is_refused(tiny: Study) -> None:
+    run = tiny.scale("synthetic").runs[0]
+    with pytest.raises(UserError, match=r"no field 'schedule\.ratte' to override"):
+        Run("x", run.config, 1, {"schedule.ratte": 1.0}).resolve(0)
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_every_run_resolves_and_published_values_belong_to_runs(name: str) -> None:
+    study = studies.STUDIES[name]
+    labels = set()
+    for data, scale in study.scales.items():
+        files = [records.slug(run.label) for run in scale.runs]
+        assert len(set(files)) == len(files), f"{data}: two runs share a file name"
+        labels |= {run.label for run in scale.runs}
+        for run in scale.runs:
+            assert run.resolve(3).seed == 3
+    assert set(study.published) <= labels
+
+
+def test_table_has_mean_sd_and_the_published_value(tiny: Study, folder: pathlib.Path) -> None:
+    record = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
+
+    def with_error(seed: int, error: float) -> records.Record:
+        fields = {**vars(record), "seed": seed}
+        last = {**record.result["last"], "test_error": error}
+        return records.Record(**{**fields, "result": {**record.result, "last": last}})
+
+    found = by_label([with_error(0, 0.10), with_error(1, 0.14)], tiny.scale("synthetic").runs)
+    heading, row = tables.cells(tiny, found)
+    cell = dict(zip(heading, row, strict=True))
+    # Mean of 10 and 14 is 12; their standard deviation is √((2² + 2²)/1) = 2.83.
+    assert cell["final test error (%)"] == "12.00 ± 2.83"
+    assert cell["seeds"] == "2"
+    assert cell["published (%)"] == "1.00"
+    assert "test error, step chosen on validation (%)" not in cell
+
+
+def test_spread_says_how_many_seeds_got_there() -> None:
+    assert tables.spread([3.0, None, 5.0], digits=0) == "4 ± 1 (2 of 3 seeds)"
+    assert tables.spread([None, None]) == "never"
