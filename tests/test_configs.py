@@ -1,0 +1,215 @@
+"""Every config family: its argument, a few steps of training at smoke scale, and for every other
+variant a trace of the training step.
+"""
+
+import importlib
+import json
+import pathlib
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import train
+from errors import UserError
+from training import devices, experiment, metrics
+from training.step import create_state, train_step
+
+FAMILIES = (
+    "lenet5",
+    "relu_vs_tanh",
+    "alexnet",
+    "vgg",
+    "nin",
+    "googlenet",
+    "resnet_cifar",
+    "resnet_imagenet",
+)
+
+
+def config_of(family: str, argument: str = "") -> Any:
+    return importlib.import_module(f"configs.{family}").get_config(argument)
+
+
+@pytest.fixture
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs on one of the session's eight devices: a smaller program to compile."""
+    mesh = devices.create_mesh(jax.devices()[:1])
+    monkeypatch.setattr(devices, "create_mesh", lambda: mesh)
+
+
+@pytest.mark.parametrize(
+    ("family", "argument"),
+    [
+        ("lenet5", "net=1998,scale=smoke"),
+        ("relu_vs_tanh", "activation=tanh,scale=smoke"),
+        ("alexnet", "scale=smoke"),
+        ("vgg", "scale=smoke"),
+        ("nin", "scale=smoke"),
+        ("googlenet", "scale=smoke"),
+        ("resnet_cifar", "scale=smoke"),
+        ("resnet_imagenet", "scale=smoke"),
+        pytest.param("resnet_imagenet", "depth=50,scale=smoke", marks=pytest.mark.slow),
+        pytest.param("resnet_imagenet", "depth=152,scale=smoke", marks=pytest.mark.slow),
+        pytest.param("resnet_cifar", "depth=164,unit=preact,scale=smoke", marks=pytest.mark.slow),
+    ],
+)
+def test_a_family_trains(
+    family: str, argument: str, one_device: None, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    config = config_of(family, argument)
+    state, result = train.train_and_evaluate(config, tmp_path, data_dir=data_dir)
+    assert result["finished"]
+    assert int(state.step) == 4
+    rows = metrics.read(tmp_path)
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(np.isfinite(row["train"]["loss"]) for row in rows)
+    assert set(rows[-1]["train"]) >= {f"loss_{head}" for head in config.model.get("heads", ())}
+    assert rows[0]["train"]["loss"] != rows[1]["train"]["loss"]
+
+
+VARIANTS = [
+    *[("lenet5", f"net={net}") for net in ("modern", "1998,criterion=map,optimizer=sgd")],
+    *[("relu_vs_tanh", f"activation={name}") for name in ("relu", "tanh")],
+    *[
+        ("alexnet", f"net={net},data=imagenet2012,scale=paper")
+        for net in (
+            "alexnet_2012",
+            "alexnet_2012_ungrouped",
+            "alexnet_2012_one_gpu",
+            "alexnet_owt_torchvision",
+            "alexnet_owt_footnote_widths",
+        )
+    ],
+    ("alexnet", "scale=small"),
+    *[
+        ("vgg", f"net=vgg_{net},data=imagenet2012,scale=paper")
+        for net in ("A", "A_LRN", "B", "C", "D", "E", "B_5x5", "A_bn", "B_bn", "C_bn", "D_bn")
+    ],
+    ("vgg", "net=vgg_E_bn,scale=small"),
+    *[("nin", f"data={name},scale=paper") for name in ("cifar10", "cifar100", "mnist")],
+    ("nin", "head=dense"),
+    ("googlenet", "aux=off,data=imagenet2012,scale=paper"),
+    ("googlenet", "aux=on,solver=quick,data=imagenet2012,scale=paper"),
+    ("googlenet", "module=naive"),
+    *[
+        ("resnet_cifar", f"depth={depth},shortcut={shortcut},data=cifar10,scale=paper")
+        for depth, shortcut in ((20, "none"), (20, "B"), (20, "C"), (32, "A"), (44, "none"))
+    ],
+    ("resnet_cifar", "depth=56,data=digits"),
+    *[
+        ("resnet_imagenet", f"{net},data=imagenet2012,scale=paper")
+        for net in ("depth=18,shortcut=none", "depth=18,shortcut=C", "depth=34,shortcut=B")
+    ],
+    ("resnet_imagenet", "depth=50,version=v1_5,data=imagenette"),
+]
+DEEP = [
+    *[("resnet_imagenet", f"depth={d},data=imagenet2012,scale=paper") for d in (50, 101, 152, 200)],
+    ("resnet_cifar", "depth=110,data=cifar10,scale=paper"),
+    ("resnet_cifar", "depth=110,unit=preact,data=cifar10,scale=paper"),
+    ("resnet_cifar", "depth=164,unit=original,data=cifar100,scale=paper"),
+    ("resnet_cifar", "depth=1001,unit=preact,data=cifar10,scale=paper"),
+    ("resnet_cifar", "depth=1202,data=cifar10,scale=paper"),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "argument"),
+    [*VARIANTS, *(pytest.param(*deep, marks=pytest.mark.slow) for deep in DEEP)],
+)
+def test_the_training_step_of_a_variant_traces(
+    family: str, argument: str, one_device: None
+) -> None:
+    """The whole config is valid, and state and metrics keep their shapes and types over a step."""
+    config = config_of(family, argument)
+    run = experiment.create(config, devices.create_mesh(), data=False)
+    state = jax.eval_shape(
+        lambda: create_state(
+            run.network,
+            run.loss,
+            run.optimizer,
+            seed=0,
+            schedule=run.schedule,
+            averaging=run.averaging,
+        )
+    )
+    count = config.batch_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((count, *run.pipeline.image_shape), jnp.float32),
+        "label": jax.ShapeDtypeStruct((count,), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((count,), jnp.float32),
+    }
+    after, measured = jax.eval_shape(partial(train_step, **run.step_parts), state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert {leaf.dtype for leaf in measured.values()} == {jnp.float32.dtype}
+    assert set(measured) == set(run.loss.names)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_config_is_locked_resolved_and_strict(family: str) -> None:
+    config = config_of(family)
+    assert config.is_locked
+    assert json.loads(json.dumps(config.to_dict()))["seed"] == 0
+    with pytest.raises(UserError, match="the keys are .*scale"):
+        config_of(family, "scael=small")
+    with pytest.raises(UserError, match="scale is one of "):
+        config_of(family, "scale=big")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_header_says_what_a_reader_needs(family: str) -> None:
+    header = importlib.import_module(f"configs.{family}").__doc__
+    for word in (
+        "command   python train.py",
+        "hardware  ",
+        "paper     ",
+        "here      ",
+        "deviates  ",
+    ):
+        assert word in header
+
+
+@pytest.mark.parametrize(
+    ("family", "argument", "message"),
+    [
+        ("resnet_cifar", "depth=164,shortcut=A", "'shortcut=A': depth=164 has B"),
+        ("resnet_cifar", "depth=20,unit=preact", "'unit=preact': needs depth=110"),
+        ("resnet_cifar", "depth=1202,shortcut=none", "'shortcut=none': depth=1202 has A"),
+        ("resnet_imagenet", "depth=50,shortcut=A", "'shortcut=A': depth=50 has B"),
+        ("resnet_imagenet", "depth=18,version=v1", "'version=v1': depth=18 has no versions"),
+    ],
+)
+def test_variants_that_do_not_exist_are_refused(family: str, argument: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config_of(family, argument)
+
+
+def test_the_papers_recipes_are_in_the_configs() -> None:
+    """Batch, momentum, decay and rate as printed, or as the authors' files have them."""
+    scale = "data=imagenet2012,scale=paper"
+    printed = {
+        ("alexnet", scale): (128, 5e-4, 0.01),
+        ("vgg", f"net=vgg_D,{scale}"): (256, 5e-4, 0.01),
+        ("googlenet", scale): (32, 2e-4, 0.01),
+        ("nin", "data=cifar10,scale=paper"): (128, 1e-4, 0.1),
+        ("nin", "data=cifar100,scale=paper"): (128, 5e-4, 0.02),
+        ("resnet_cifar", "data=cifar10,scale=paper"): (128, 1e-4, 0.1),
+        ("resnet_imagenet", f"depth=50,{scale}"): (256, 1e-4, 0.1),
+    }
+    for (family, argument), expected in printed.items():
+        config = config_of(family, argument)
+        got = (config.batch_size, config.optimizer.weight_decay, config.schedule.rate)
+        assert got == expected
+        assert config.optimizer.momentum == 0.9
+    assert config_of("googlenet", scale).loss.weights.to_dict() == {
+        "main": 1.0,
+        "aux1": 0.3,
+        "aux2": 0.3,
+    }
+    rates = config_of("nin", "data=cifar10,scale=paper").parameters.rates
+    assert rates == (("cccp6/kernel", 0.1), ("cccp6/bias", 0.2), ("*bias", 2.0))
