@@ -10,9 +10,13 @@ of positions, so neither the number of workers or hosts nor where a run started 
 here to checkpoint.
 """
 
+import atexit
 import dataclasses
 import functools
 import itertools
+import multiprocessing
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -201,6 +205,19 @@ def _own(loaded: Example) -> Example:
     return {name: np.array(part) for name, part in loaded.items()}
 
 
+def _end_with_the_program(worker: int, workers: int) -> None:
+    """Lets a worker process end when the one that started it is killed, not only when it closes."""
+    del worker, workers
+    program = multiprocessing.parent_process()
+    assert program is not None
+
+    def wait() -> None:
+        program.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 class Prefetched:
     """The batches of a MapDataset one after the other, decoded ahead, then through `put`.
 
@@ -216,25 +233,50 @@ class Prefetched:
                 # grain's workers read its absl flags; without absl.app nobody has parsed them.
                 flags.FLAGS.mark_as_parsed()
             stream = ahead.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
+                worker_init_fn=_end_with_the_program,
             )
         else:
             stream = ahead.to_iter_dataset(grain.ReadOptions(THREADS, THREADS))
         stream = grain.experimental.ThreadPrefetchIterDataset(
             stream.map(lambda loaded: put(_own(loaded))), prefetch_buffer_size=AHEAD
         )
-        self._iterator = iter(stream)
-        self.close = weakref.finalize(self, self._iterator.close)
+        self._iterator: grain.DatasetIterator | None = iter(stream)
+        _OPEN.add(self)
 
     def __iter__(self) -> Iterator[Example]:
         return self
 
     def __next__(self) -> Example:
+        if self._iterator is None:
+            raise StopIteration
         try:
             return next(self._iterator)
         except BaseException:
             self.close()
             raise
+
+    def close(self) -> None:
+        """Ends the worker processes and threads; nothing more comes."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            iterator.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_iterator"):
+            self.close()
+
+
+# What is still open when the program ends. grain's own order of closing can wait for ever for a
+# thread that waits for a worker that is gone; multiprocessing, which ends the workers, registered
+# before this, so this comes first.
+_OPEN: weakref.WeakSet[Prefetched] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_open() -> None:
+    for stream in list(_OPEN):
+        stream.close()
 
 
 class Streaming:

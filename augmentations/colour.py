@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array | np.ndarray
+
 # The eigenvalues and eigenvectors (columns) of ImageNet's RGB covariance, pixels in [0, 1], as the
 # Torch re-implementation of ResNet ships them; Krizhevsky et al. do not print theirs.
 IMAGENET_PCA = (
@@ -41,7 +43,7 @@ def fit_pca(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pca_colour(
-    key: jax.Array, image: jax.Array, values: jax.Array, vectors: jax.Array, *, sd: float
+    key: jax.Array, image: jax.Array, values: Array, vectors: Array, *, sd: float
 ) -> jax.Array:
     """Adds Σ_i p_i·α_i·λ_i to every pixel, α_i ~ N(0, sd²) once per image (Krizhevsky 2012, 4.1).
 
@@ -52,18 +54,18 @@ def pca_colour(
     return image + 255.0 * (vectors @ (alpha * values))[None, None, :]
 
 
-def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
+def brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     """Towards black (factor below 1) or away from it."""
     return jnp.clip(factor * image, 0.0, 255.0)
 
 
-def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
+def contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     """Towards the image's mean grey or away from it."""
     grey = jnp.mean(image @ jnp.array(LUMA))
     return jnp.clip(grey + factor * (image - grey), 0.0, 255.0)
 
 
-def saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+def saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     """Towards each pixel's own grey or away from it."""
     grey = (image @ jnp.array(LUMA))[:, :, None]
     return jnp.clip(grey + factor * (image - grey), 0.0, 255.0)

@@ -28,9 +28,9 @@ def flip(key: jax.Array, image: jax.Array, *, probability: float) -> jax.Array:
 def warp(
     image: jax.Array,
     shift: jax.Array,
-    zoom: jax.Array,
-    squeeze: jax.Array,
-    shear: jax.Array,
+    zoom: jax.Array | float,
+    squeeze: jax.Array | float,
+    shear: jax.Array | float,
     fill: float,
 ) -> jax.Array:
     """Shears about the centre, squeezes, zooms, then moves by `shift` (down, right), in pixels.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Statistics = tuple[np.ndarray, ...]
+Array = jax.Array | np.ndarray
 
 
 def scale(images: jax.Array) -> jax.Array:
@@ -33,7 +34,7 @@ def fit_per_pixel_mean(chunks: Iterable[np.ndarray]) -> Statistics:
     return ((total / count).astype(np.float32),)
 
 
-def per_pixel_mean(images: jax.Array, mean: jax.Array) -> jax.Array:
+def per_pixel_mean(images: jax.Array, mean: Array) -> jax.Array:
     """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016).
 
     From images of another size, in fully convolutional tests, the mean image's own mean colour:
@@ -60,7 +61,7 @@ def fit_channel_mean(chunks: Iterable[np.ndarray]) -> Statistics:
     return (_channel_moments(chunks)[0].astype(np.float32),)
 
 
-def channel_mean(images: jax.Array, mean: jax.Array) -> jax.Array:
+def channel_mean(images: jax.Array, mean: Array) -> jax.Array:
     """Subtracts the training set's mean colour (Simonyan and Zisserman 2015, section 2.1)."""
     return images - mean[None, None, None]
 
@@ -71,7 +72,7 @@ def fit_mean_sd(chunks: Iterable[np.ndarray]) -> Statistics:
     return mean.astype(np.float32), np.where(sd > 0.0, sd, 1.0).astype(np.float32)
 
 
-def mean_sd(images: jax.Array, mean: jax.Array, sd: jax.Array) -> jax.Array:
+def mean_sd(images: jax.Array, mean: Array, sd: Array) -> jax.Array:
     """Each channel to mean 0 and standard deviation 1 over the training set."""
     return (images - mean[None, None, None]) / sd[None, None, None]
 
@@ -101,7 +102,7 @@ def fit_zca(chunks: Iterable[np.ndarray], *, eps: float) -> Statistics:
     return mean.astype(np.float32), whiten.astype(np.float32)
 
 
-def zca(images: jax.Array, mean: jax.Array, whiten: jax.Array) -> jax.Array:
+def zca(images: jax.Array, mean: Array, whiten: Array) -> jax.Array:
     """Whitens over all pixels and channels, staying as near the images as can be (pylearn2)."""
     rows = images.reshape(len(images), -1) - mean[None]
     rows = jnp.matmul(rows, whiten, precision=jax.lax.Precision.HIGHEST)
