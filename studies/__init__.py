@@ -3,10 +3,13 @@
 import difflib
 
 from errors import UserError
-from studies import degradation
+from studies import degradation, lenet_1998, shortcuts, side_branches
 from studies.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (degradation.STUDY,)}
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (degradation, shortcuts, side_branches, lenet_1998)
+}
 
 
 def study(name: str) -> Study:

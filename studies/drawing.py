@@ -168,3 +168,38 @@ def scatter(
     axes.plot(xs, means, color=colour, marker="o", linestyle=style, linewidth=width)
     for x, have in zip(xs, values, strict=True):
         axes.plot([x] * len(have), have, ".", color=colour, alpha=0.35, markersize=6)
+
+
+def curves(
+    axes: Axes,
+    records: Mapping[str, Mapping[int, Record]],
+    *,
+    group: str = "test",
+    metric: str = "error",
+    colours: Mapping[str, str] | None = None,
+    room: float = 0.35,
+) -> None:
+    """The mean over seeds of an error against the step, a line a label, named at its end."""
+    labels = []
+    for index, (name, seeds) in enumerate(records.items()):
+        colour = (colours or {}).get(name, SERIES[index % len(SERIES)])
+        steps, values = mean_curve(seeds.values(), group, metric)
+        if not steps:
+            continue
+        axes.plot(steps, values, color=colour, lw=1.8)
+        labels.append((steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
+    axes.set_ylim(bottom=0)
+    percent(axes)
+    room_right(axes, room)
+    ends(axes, labels)
+
+
+def finals(
+    records: Mapping[str, Mapping[int, Record]], metric: str, factor: float = 100.0
+) -> dict[str, list[float]]:
+    """A metric of the last step by label, every seed's; labels that lack it are left out."""
+    return {
+        label: [factor * record.last(metric) for record in seeds.values()]
+        for label, seeds in records.items()
+        if all(metric in record.result["last"] for record in seeds.values())
+    }

@@ -18,9 +18,9 @@ DEGRADATION = {
 # He et al. 2015, Tables 2 and 3: ImageNet validation, ten crops, top-1 error.
 SHORTCUTS = {
     "none (plain)": "28.54",
-    "A": "25.03",
-    "B": "24.52",
-    "C": "24.19",
+    "A: zeros appended": "25.03",
+    "B: projected where needed": "24.52",
+    "C: projected": "24.19",
 }
 
 # LeCun et al. 1998, section III.B and Fig. 6: MNIST test error by size of the training set; the

@@ -1,0 +1,195 @@
+"""LeCun et al. 1998, Fig. 5 and 6: error against the pass, and against the training images.
+
+The 1998 network with its own training: one image an update, diagonal Levenberg-Marquardt, 20
+passes. Besides the sizes there are rows for what the paper leaves open: the criterion of eq. 9, and
+the initial weights as printed, which saturate with the printed step sizes.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import GREY
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+
+PRINTED_START = "printed initial weights"
+MAP = "criterion of eq. 9 (MAP)"
+
+
+def _label(images: int) -> str:
+    return f"{images:,} images"
+
+
+def _runs(
+    data: str, sizes: tuple[int, ...], stored: int, per_image: float, variants: bool
+) -> tuple[Run, ...]:
+    config = f"configs/lenet5.py:net=1998,data={data}"
+    runs = []
+    for size in sizes:
+        # Images cut from the end of the training part make the validation part.
+        overrides = {"data.validation": stored - size} if size < stored else {}
+        if stored > 10_000:
+            overrides["eval.every"] = "2 epochs"
+        runs.append(Run(_label(size), config, 12 + per_image * size, overrides))
+    if variants:
+        runs += [
+            Run(MAP, f"{config},criterion=map", 12 + per_image * stored),
+            Run(PRINTED_START, f"{config},init=paper", 12 + per_image * stored),
+        ]
+    return tuple(runs)
+
+
+SIZES = {
+    "digits": (359, 718, 1_437),
+    "fashion_mnist": (2_500, 5_000, 10_000),
+    "mnist": (15_000, 30_000, 60_000),
+}
+
+
+def _test(seed: Mapping[str, Record], label: str) -> float:
+    return 100 * seed[label].last("test_error")
+
+
+def _more_images(data: str) -> tuple[Claim, ...]:
+    sizes = SIZES[data]
+    return tuple(
+        Claim(
+            f"{more:,} images give less test error than {fewer:,}",
+            lambda seed, fewer=fewer, more=more: (
+                _test(seed, _label(fewer)) - _test(seed, _label(more))
+            ),
+            on=(data,),
+        )
+        for fewer, more in itertools.pairwise(sizes)
+    )
+
+
+def _settled(seed: Mapping[str, Record], data: str) -> float:
+    record = seed[_label(SIZES[data][-1])]
+    at = [
+        100 * row["test"]["error"]
+        for row in record.rows
+        if "test" in row and round(row["epoch"]) == 12
+    ]
+    return 0.5 - abs(at[0] - 100 * record.last("test_error"))
+
+
+def _over_training(seed: Mapping[str, Record], data: str) -> float:
+    record = seed[_label(SIZES[data][-1])]
+    best = 100 * record.result["test_best"]["test_error"]
+    return 0.5 - (100 * record.last("test_error") - best)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Fig. 5 and Fig. 6, and the variants."""
+    sizes = [size for size in SIZES[data] if _label(size) in records]
+    whole = records[_label(sizes[-1])]
+    figure, axes = drawing.new(
+        1,
+        3,
+        title="LeNet-5 as trained in 1998: settled after ten passes, better with more images",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    per_pass = next(iter(whole.values())).rows[0]
+    steps_a_pass = per_pass["step"] / per_pass["epoch"]
+    labels = []
+    for group, colour, name in (
+        ("test", drawing.SERIES[0], "test"),
+        ("train", drawing.SERIES[1], "training,\nwhile it learns"),
+    ):
+        steps, values = drawing.mean_curve(whole.values(), group)
+        passes = [step / steps_a_pass for step in steps]
+        axes[0][0].plot(passes, values, color=colour, lw=2)
+        labels.append((passes[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
+    drawing.heading(axes[0][0], f"Error by pass, {sizes[-1]:,} images (Fig. 5)", "pass", "error")
+    drawing.percent(axes[0][0])
+    top = max(4 * max(values[-1], 1.0) for values in (labels[0][1:2], labels[1][1:2]))
+    axes[0][0].set_ylim(0, top)
+    drawing.room_right(axes[0][0], 0.35)
+    drawing.ends(axes[0][0], labels, gap=0.12)
+
+    panel = axes[0][1]
+    values = [[100 * r.last("test_error") for r in records[_label(s)].values()] for s in sizes]
+    drawing.scatter(panel, sizes, values, drawing.SERIES[0])
+    marks = [(sizes[-1], sum(values[-1]) / len(values[-1]), "measured here", drawing.SERIES[0])]
+    if data == "mnist":
+        printed = published.LENET_SIZES
+        drawing.scatter(panel, list(printed), [[v] for v in printed.values()], GREY)
+        marks.append((60_000, printed[60_000], "published", GREY))
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    panel.set_ylim(bottom=0)
+    drawing.percent(panel)
+    drawing.heading(panel, "Test error by training images (Fig. 6)", "images", "error")
+    if data == "mnist":
+        panel.legend([text for *_, text, _ in marks], frameon=False)
+
+    drawing.bars(axes[0][2], drawing.finals(records, "test_error"))
+    drawing.heading(axes[0][2], "Final test error of all runs", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="lenet_1998",
+    title="LeNet-5 with its own training",
+    paper="LeCun, Bottou, Bengio, Haffner 1998",
+    figure="Fig. 5 and 6",
+    question="How do error, passes and training images go together?",
+    scales={
+        "digits": Scale(
+            _runs("digits", SIZES["digits"], 1_437, 0.02, variants=True),
+            seeds=5,
+            note="1,437 training images resized to 32×32, 20 passes, one image an update.",
+        ),
+        "fashion_mnist": Scale(
+            _runs("fashion_mnist", SIZES["fashion_mnist"], 60_000, 0.02, variants=False),
+            seeds=3,
+            note="Up to 10,000 of 60,000 training images, 20 passes, one image an update.",
+        ),
+        "mnist": Scale(
+            _runs("mnist", SIZES["mnist"], 60_000, 0.02, variants=True),
+            seeds=3,
+            note="The paper's data and recipe.",
+            papers_data=True,
+        ),
+    },
+    claims=(
+        *_more_images("digits"),
+        *_more_images("fashion_mnist"),
+        *_more_images("mnist"),
+        *(
+            Claim(
+                "Fig. 5: settled after 12 passes, test error then within 0.5 points of the last",
+                lambda seed, data=data: _settled(seed, data),
+                on=(data,),
+            )
+            for data in SIZES
+        ),
+        *(
+            Claim(
+                "Fig. 5: no over-training, the last test error within 0.5 points of the best",
+                lambda seed, data=data: _over_training(seed, data),
+                on=(data,),
+            )
+            for data in SIZES
+        ),
+        Claim(
+            "the printed initial weights, ±2.4/fan-in, end within 1 point of ±2.4/√fan-in",
+            lambda seed: 1 - (_test(seed, PRINTED_START) - _test(seed, _label(1_437))),
+            on=("digits",),
+        ),
+        Claim(
+            "eq. 9 ends with less test error than eq. 8",
+            lambda seed: _test(seed, _label(1_437)) - _test(seed, MAP),
+            on=("digits",),
+        ),
+    ),
+    columns=(Column("steps to 5% test error", lambda r: r.steps_to(0.05, "test"), digits=0),),
+    published={_label(60_000): "0.95", _label(15_000): "≈ 1.7 (recalled from Fig. 6)"},
+    published_heading="published: MNIST test error (%)",
+    draw=draw,
+)

@@ -1,0 +1,148 @@
+"""Szegedy et al. 2014, section 5: GoogLeNet's side heads, none, one or both, at three weights.
+
+A head of weight 0 gives no gradient to the trunk; "aux1 alone" is both heads, aux2 with weight 0.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import GREY
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+
+NONE, ONE = "no side branch", "aux1 alone, weight 0.3"
+LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {published.SIDE_WEIGHT}", "both, weight 1"
+
+
+def _runs(data: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    on = f"configs/googlenet.py:aux=on,data={data}"
+
+    def both(weight: float) -> dict[str, object]:
+        weights = {"loss.weights.aux1": weight, "loss.weights.aux2": weight}
+        return {**overrides, **(weights if weight != published.SIDE_WEIGHT else {})}
+
+    return (
+        Run(NONE, f"configs/googlenet.py:aux=off,data={data}", 0.85 * seconds, overrides),
+        Run(ONE, on, seconds, {**overrides, "loss.weights.aux2": 0.0}),
+        Run(LOW, on, seconds, both(0.1)),
+        Run(PAPER, on, seconds, both(published.SIDE_WEIGHT)),
+        Run(HIGH, on, seconds, both(1.0)),
+    )
+
+
+def _head(name: str) -> Column:
+    def error(record: Record) -> float | None:
+        # The head that gets no gradient knows nothing.
+        if not record.config["loss"]["weights"].get(name):
+            return None
+        return record.last(f"test_error_{name}")
+
+    return Column(f"test error of {name} (%)", error, digits=2, factor=100)
+
+
+def _gap(record: Record) -> float:
+    return 100 * (record.last("test_error") - record.last("train_error"))
+
+
+def _difference(better: str, worse: str, metric: str = "test_error") -> Claim:
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
+
+    return Claim(f"less test error with “{better}” than with “{worse}”", gap)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Test error while it falls, at the end, and what each head knows."""
+    figure, axes = drawing.new(
+        1,
+        3,
+        title="GoogLeNet's side branches: what they change, and how much half the network knows",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    drawing.curves(axes[0][0], records, room=0.8)
+    drawing.heading(axes[0][0], "Test error of the main head", "step", "error")
+    settled = [100 * r.last("test_error") for seeds in records.values() for r in seeds.values()]
+    axes[0][0].set_ylim(0, max(8 * sorted(settled)[len(settled) // 2], 10))
+    drawing.bars(
+        axes[0][1],
+        drawing.finals(records, "test_error"),
+        {label: drawing.SERIES[i] for i, label in enumerate(records)},
+    )
+    drawing.heading(axes[0][1], "Final test error of the main head", "error (%)")
+    heads = {}
+    if PAPER in records:
+        for name, metric in (
+            ("aux1, after 4a", "test_error_aux1"),
+            ("aux2, after 4d", "test_error_aux2"),
+            ("main, after 5b", "test_error"),
+        ):
+            heads[name] = [100 * record.last(metric) for record in records[PAPER].values()]
+        drawing.bars(
+            axes[0][2],
+            heads,
+            {"main, after 5b": drawing.SERIES[3]}
+            | {name: GREY for name in heads if name.startswith("aux")},
+        )
+    drawing.heading(axes[0][2], f"Final test error of each head ({PAPER})", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="side_branches",
+    title="GoogLeNet's side branches",
+    paper="Szegedy et al. 2014",
+    figure="section 5",
+    question="What do side branches change, and how much does half the net already know?",
+    scales={
+        "digits": Scale(
+            _runs("digits", 55, **{"duration": "15 epochs"}),
+            seeds=3,
+            note="GoogLeNet at a quarter of its width, 1,437 images at 16×16, 15 epochs.",
+        ),
+        "fashion_mnist": Scale(
+            _runs(
+                "fashion_mnist",
+                200,
+                **{
+                    "duration": "8 epochs",
+                    "data.validation": 50_000,
+                    "eval.every": "4 epochs",
+                    "checkpoint.every": "4 epochs",
+                },
+            ),
+            seeds=3,
+            note="GoogLeNet at a quarter of its width, 10,000 images at 16×16, 8 epochs.",
+        ),
+    },
+    claims=(
+        _difference(PAPER, NONE),
+        _difference(ONE, NONE),
+        _difference(PAPER, LOW),
+        _difference(PAPER, HIGH),
+        Claim(
+            "the gap between training and test error is smaller with both than with none",
+            lambda seed: _gap(seed[NONE]) - _gap(seed[PAPER]),
+        ),
+        Claim(
+            "aux2, further up, errs less than aux1",
+            lambda seed: (
+                100 * (seed[PAPER].last("test_error_aux1") - seed[PAPER].last("test_error_aux2"))
+            ),
+        ),
+        Claim(
+            "the main head errs less than aux1",
+            lambda seed: (
+                100 * (seed[PAPER].last("test_error_aux1") - seed[PAPER].last("test_error"))
+            ),
+        ),
+    ),
+    columns=(
+        _head("aux1"),
+        _head("aux2"),
+        Column("test minus training error (points)", _gap, digits=2),
+    ),
+    draw=draw,
+)
