@@ -457,6 +457,9 @@ class Network(nn.Module):
                 raise ValueError(f"capture: no layer {unknown[0]!r}; layers: {', '.join(seen)}")
         else:
             logits, side = self.forward(images, train)
+        absent = [head for head in self.heads if head not in side]
+        if absent:
+            raise ValueError(f"heads: {type(self).__name__} has no side head {absent[0]!r}")
         return Outputs(
             logits.astype(jnp.float32),
             {name: value.astype(jnp.float32) for name, value in side.items()},

@@ -355,6 +355,11 @@ def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
         small(**fields)
 
 
+def test_a_network_without_side_heads_refuses_them() -> None:
+    with pytest.raises(ValueError, match="heads: ResNet has no side head 'aux1'"):
+        models.check(small(heads=("aux1",)))
+
+
 def test_option_a_does_not_drop_channels() -> None:
     with pytest.raises(ValueError, match="shortcut: A cannot turn 4 channels into 2"):
         models.check(small(features=(16, 8, 16)))
