@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUNNING := .venv/.running
 TESTING := .venv/.testing
 
-.PHONY: train test test-slow check format clean
+.PHONY: train study test test-slow check format clean
 .DEFAULT_GOAL := train
 
 train: $(RUNNING)
@@ -25,6 +25,11 @@ check: $(TESTING)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
+	$(BIN)/python reproduce.py --check
+
+# Plain nets get worse with depth, residual nets do not: two seeds, under 10 minutes on two cores.
+study: $(RUNNING)
+	$(BIN)/python reproduce.py degradation --data=digits --seeds=0,1
 
 format: $(TESTING)
 	$(BIN)/ruff format .

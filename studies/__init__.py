@@ -3,12 +3,32 @@
 import difflib
 
 from errors import UserError
-from studies import degradation, lenet_1998, shortcuts, side_branches
+from studies import (
+    alexnet_parts,
+    degradation,
+    lenet_1998,
+    nin_head,
+    preactivation,
+    relu_vs_tanh,
+    shortcuts,
+    side_branches,
+    vgg_depth,
+)
 from studies.study import Study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (degradation, shortcuts, side_branches, lenet_1998)
+    for module in (
+        degradation,
+        shortcuts,
+        preactivation,
+        relu_vs_tanh,
+        alexnet_parts,
+        vgg_depth,
+        nin_head,
+        side_branches,
+        lenet_1998,
+    )
 }
 
 

@@ -6,7 +6,9 @@ the initial weights as printed, which saturate with the printed step sizes.
 """
 
 import itertools
+import statistics
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -30,7 +32,7 @@ def _runs(
     runs = []
     for size in sizes:
         # Images cut from the end of the training part make the validation part.
-        overrides = {"data.validation": stored - size} if size < stored else {}
+        overrides: dict[str, Any] = {"data.validation": stored - size} if size < stored else {}
         if stored > 10_000:
             overrides["eval.every"] = "2 epochs"
         runs.append(Run(_label(size), config, 12 + per_image * size, overrides))
@@ -53,34 +55,40 @@ def _test(seed: Mapping[str, Record], label: str) -> float:
     return 100 * seed[label].last("test_error")
 
 
-def _more_images(data: str) -> tuple[Claim, ...]:
+def _claims(data: str) -> tuple[Claim, ...]:
+    """What Fig. 5 and 6 show, for the sizes of a data set."""
     sizes = SIZES[data]
-    return tuple(
+    whole = _label(sizes[-1])
+
+    def more_images(fewer: int, more: int) -> Claim:
+        def gap(seed: Mapping[str, Record]) -> float:
+            return _test(seed, _label(fewer)) - _test(seed, _label(more))
+
+        return Claim(f"{more:,} images give less test error than {fewer:,}", gap, on=(data,))
+
+    def settled(seed: Mapping[str, Record]) -> float | None:
+        rows = [row for row in seed[whole].rows if "test" in row and round(row["epoch"]) == 12]
+        if not rows:
+            return None
+        return 0.5 - abs(100 * rows[0]["test"]["error"] - _test(seed, whole))
+
+    def not_over_trained(seed: Mapping[str, Record]) -> float:
+        best = 100 * seed[whole].result["test_best"]["test_error"]
+        return 0.5 - (_test(seed, whole) - best)
+
+    return (
+        *(more_images(fewer, more) for fewer, more in itertools.pairwise(sizes)),
         Claim(
-            f"{more:,} images give less test error than {fewer:,}",
-            lambda seed, fewer=fewer, more=more: (
-                _test(seed, _label(fewer)) - _test(seed, _label(more))
-            ),
+            "Fig. 5: settled after 12 passes, test error then within 0.5 points of the last",
+            settled,
             on=(data,),
-        )
-        for fewer, more in itertools.pairwise(sizes)
+        ),
+        Claim(
+            "Fig. 5: no over-training, the last test error within 0.5 points of the best",
+            not_over_trained,
+            on=(data,),
+        ),
     )
-
-
-def _settled(seed: Mapping[str, Record], data: str) -> float:
-    record = seed[_label(SIZES[data][-1])]
-    at = [
-        100 * row["test"]["error"]
-        for row in record.rows
-        if "test" in row and round(row["epoch"]) == 12
-    ]
-    return 0.5 - abs(at[0] - 100 * record.last("test_error"))
-
-
-def _over_training(seed: Mapping[str, Record], data: str) -> float:
-    record = seed[_label(SIZES[data][-1])]
-    best = 100 * record.result["test_best"]["test_error"]
-    return 0.5 - (100 * record.last("test_error") - best)
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
@@ -107,15 +115,15 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         labels.append((passes[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
     drawing.heading(axes[0][0], f"Error by pass, {sizes[-1]:,} images (Fig. 5)", "pass", "error")
     drawing.percent(axes[0][0])
-    top = max(4 * max(values[-1], 1.0) for values in (labels[0][1:2], labels[1][1:2]))
-    axes[0][0].set_ylim(0, top)
+    # As in Fig. 5, the first passes may leave the top of the axis.
+    axes[0][0].set_ylim(0, 4 * max(1.0, *(last for _, last, *_ in labels)))
     drawing.room_right(axes[0][0], 0.35)
     drawing.ends(axes[0][0], labels, gap=0.12)
 
     panel = axes[0][1]
-    values = [[100 * r.last("test_error") for r in records[_label(s)].values()] for s in sizes]
-    drawing.scatter(panel, sizes, values, drawing.SERIES[0])
-    marks = [(sizes[-1], sum(values[-1]) / len(values[-1]), "measured here", drawing.SERIES[0])]
+    errors = [[100 * r.last("test_error") for r in records[_label(s)].values()] for s in sizes]
+    drawing.scatter(panel, sizes, errors, drawing.SERIES[0])
+    marks = [(sizes[-1], statistics.mean(errors[-1]), "measured here", drawing.SERIES[0])]
     if data == "mnist":
         printed = published.LENET_SIZES
         drawing.scatter(panel, list(printed), [[v] for v in printed.values()], GREY)
@@ -126,7 +134,8 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.percent(panel)
     drawing.heading(panel, "Test error by training images (Fig. 6)", "images", "error")
     if data == "mnist":
-        panel.legend([text for *_, text, _ in marks], frameon=False)
+        drawing.room_right(panel, 0.3)
+        drawing.ends(panel, marks)
 
     drawing.bars(axes[0][2], drawing.finals(records, "test_error"))
     drawing.heading(axes[0][2], "Final test error of all runs", "error (%)")
@@ -158,25 +167,9 @@ STUDY = Study(
         ),
     },
     claims=(
-        *_more_images("digits"),
-        *_more_images("fashion_mnist"),
-        *_more_images("mnist"),
-        *(
-            Claim(
-                "Fig. 5: settled after 12 passes, test error then within 0.5 points of the last",
-                lambda seed, data=data: _settled(seed, data),
-                on=(data,),
-            )
-            for data in SIZES
-        ),
-        *(
-            Claim(
-                "Fig. 5: no over-training, the last test error within 0.5 points of the best",
-                lambda seed, data=data: _over_training(seed, data),
-                on=(data,),
-            )
-            for data in SIZES
-        ),
+        *_claims("digits"),
+        *_claims("fashion_mnist"),
+        *_claims("mnist"),
         Claim(
             "the printed initial weights, ±2.4/fan-in, end within 1 point of ±2.4/√fan-in",
             lambda seed: 1 - (_test(seed, PRINTED_START) - _test(seed, _label(1_437))),

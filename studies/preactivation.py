@@ -1,0 +1,94 @@
+"""He et al. 2016, Tables 1 and 2: where a unit's batch norm and ReLU stand, and scaled shortcuts.
+
+The paper compares them at 110 and 164 layers; on digits at 56, where two cores train one in a
+minute.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import GREY, SERIES
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+
+ORIGINAL, FULL = "original", "full pre-activation"
+UNITS: dict[str, dict[str, Any]] = {
+    ORIGINAL: {},
+    "BN after addition": {"model.unit": "bn_after_addition"},
+    "ReLU before addition": {"model.unit": "relu_before_addition"},
+    "ReLU-only pre-activation": {"model.unit": "relu_only_preact"},
+    FULL: {"model.unit": "preact"},
+    "shortcut scaled by 0.5": {"model.shortcut_scale": 0.5},
+}
+
+
+def _runs(config: str, seconds: float) -> tuple[Run, ...]:
+    return tuple(Run(label, config, seconds, fields) for label, fields in UNITS.items())
+
+
+def _less(better: str, worse: str, metric: str) -> Claim:
+    what = {"train_error": "training", "test_error": "test"}[metric]
+
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
+
+    return Claim(f"less {what} error with “{better}” than with “{worse}”", gap)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Training error while it falls, final errors, and the paper's."""
+    figure, axes = drawing.new(
+        1,
+        3,
+        title="Residual units: where batch norm and ReLU stand, and a shortcut that is scaled",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    colours = {label: SERIES[i] for i, label in enumerate(UNITS)}
+    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.8)
+    drawing.heading(axes[0][0], "Training error", "step", "error")
+    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
+    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
+    printed = {label: [value] for label, value in published.PREACTIVATION.items()}
+    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY), digits=2)
+    drawing.heading(axes[0][2], "Published: 110 layers, CIFAR-10", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="preactivation",
+    title="Pre-activation and its alternatives",
+    paper="He, Zhang, Ren, Sun 2016",
+    figure="Tables 1 and 2",
+    question="What must a shortcut's path be free of?",
+    scales={
+        "digits": Scale(
+            _runs("configs/resnet_cifar.py:depth=56,shortcut=A,data=digits", 50),
+            seeds=3,
+            note="56 layers, 1,437 training images of 8×8 pixels, 330 steps of 128.",
+        ),
+        "cifar10": Scale(
+            _runs("configs/resnet_cifar.py:depth=110,shortcut=A,data=cifar10,scale=paper", 12_000),
+            seeds=5,
+            note="The paper's recipe, 110 layers; the estimates are for one GPU.",
+            papers_data=True,
+        ),
+    },
+    claims=(
+        _less(FULL, ORIGINAL, "test_error"),
+        _less(ORIGINAL, "BN after addition", "test_error"),
+        _less(ORIGINAL, "ReLU before addition", "test_error"),
+        _less(ORIGINAL, "shortcut scaled by 0.5", "train_error"),
+        _less(ORIGINAL, "shortcut scaled by 0.5", "test_error"),
+    ),
+    columns=(Column("steps to 10% training error", lambda r: r.steps_to(0.1), digits=0),),
+    published={
+        **{label: f"{error}" for label, error in published.PREACTIVATION.items()},
+        "shortcut scaled by 0.5": "fails (above 20)",
+    },
+    published_heading="published: 110 layers, CIFAR-10 test error (%)",
+    draw=draw,
+)

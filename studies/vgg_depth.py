@@ -1,0 +1,104 @@
+"""Simonyan and Zisserman 2015, Table 3 and section 4.1: does depth help, and what do small filters?
+
+A to E; C against D (1×1 against 3×3 layers at one depth); B against its twin with one 5×5 for each
+pair of 3×3; and that D and E are equal.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import GREY
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+
+COLUMNS = {
+    "A": "A (11 layers)",
+    "B": "B (13 layers)",
+    "B_5x5": "B with 5×5 (8 layers)",
+    "C": "C (16 layers, three 1×1)",
+    "D": "D (16 layers)",
+    "E": "E (19 layers)",
+}
+
+
+def _runs(data: str, scale: str, seconds: Mapping[str, float]) -> tuple[Run, ...]:
+    return tuple(
+        Run(text, f"configs/vgg.py:net=vgg_{column},data={data},scale={scale}", seconds[column])
+        for column, text in COLUMNS.items()
+    )
+
+
+def _less(better: str, worse: str, text: str) -> Claim:
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (
+            seed[COLUMNS[worse]].last("test_error") - seed[COLUMNS[better]].last("test_error")
+        )
+
+    return Claim(text, gap)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Test error while it falls, at the end, and the paper's."""
+    figure, axes = drawing.new(
+        1,
+        3,
+        title="VGG: error by depth and by the size of its filters",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    colours = {label: drawing.SERIES[i] for i, label in enumerate(COLUMNS.values())}
+    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.8)
+    drawing.heading(axes[0][0], "Training error", "step", "error")
+    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
+    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
+    printed = {COLUMNS[column]: [value] for column, value in published.VGG.items()}
+    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY))
+    drawing.heading(axes[0][2], "Published: ImageNet top-1, one scale (Table 3)", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="vgg_depth",
+    title="VGG over depth",
+    paper="Simonyan, Zisserman 2015",
+    figure="Table 3 and section 4.1",
+    question="Does a deeper stack of small filters err less?",
+    scales={
+        "digits": Scale(
+            _runs("digits", "small", {"A": 24, "B": 30, "B_5x5": 27, "C": 33, "D": 36, "E": 42}),
+            seeds=3,
+            note="A quarter of the width, 1,437 images resized to 32×32, 15 epochs, He's start.",
+        ),
+        "imagenet2012": Scale(
+            _runs("imagenet2012", "paper", dict.fromkeys(COLUMNS, 14 * 24 * 3600)),
+            seeds=1,
+            note="The paper's recipe, one crop; the estimates are for one GPU.",
+            papers_data=True,
+        ),
+    },
+    claims=(
+        _less("B", "A", "B errs less than A"),
+        _less("D", "B", "D errs less than B"),
+        _less("D", "C", "D errs less than C: 3×3 beats 1×1 at the same depth"),
+        _less("C", "B", "C errs less than B: more non-linearity helps"),
+        _less("B", "B_5x5", "B errs less than its 5×5 twin"),
+        Claim(
+            "D and E are equal: within 0.5 points of each other",
+            lambda seed: (
+                0.5
+                - 100
+                * abs(seed[COLUMNS["D"]].last("test_error") - seed[COLUMNS["E"]].last("test_error"))
+            ),
+        ),
+    ),
+    columns=(
+        Column("million parameters", lambda r: r.result["params"], digits=2, factor=1e-6),
+        Column("million multiply-adds", lambda r: r.result["multiply_adds"], factor=1e-6),
+        Column("steps to 10% training error", lambda r: r.steps_to(0.1), digits=0),
+    ),
+    published={COLUMNS[column]: f"{error}" for column, error in published.VGG.items()},
+    published_heading="published: ImageNet top-1 error, S = Q = 256 (%)",
+    draw=draw,
+)
