@@ -1,0 +1,167 @@
+"""How fast the input pipeline is on this machine, and what it holds in memory.
+
+command   python benchmarks/pipeline_speed.py [--workers=N] [--images=N]
+measures  resident engine: batches of 128 CIFAR-shaped images, pad-4 crop and flip
+          decoding: JPEGs of 500 × 375 (quality 90) on one core, decoded, cut and resized to 224
+          streaming engine: the same JPEGs from a folder to batches on the device
+Prints a table; judges nothing. The images are generated, smooth with noise, about 60 kB each.
+"""
+
+import os
+import pathlib
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.sharding import AxisType
+from PIL import Image
+
+import data
+import input_pipeline
+from augmentations import boxes
+from configs.base import base
+from streaming import cut
+
+WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)
+IMAGES = flags.DEFINE_integer("images", 256, "JPEGs to write and decode.", lower_bound=64)
+BATCH = 128
+CIFAR = "synthetic:32x32x3:10:10000:100"
+
+
+def write_jpegs(root: pathlib.Path, count: int) -> None:
+    """One folder a class, images with structure at four sizes."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        pixels = np.zeros((375, 500, 3))
+        for cell, weight in ((64, 0.5), (16, 0.25), (4, 0.12), (1, 0.13)):
+            coarse = rng.integers(0, 256, (375 // cell + 2, 500 // cell + 2, 3)).astype(np.uint8)
+            resized = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+            pixels += weight * np.asarray(resized)
+        file = root / ("train" if index % 4 else "test") / str(index % 2) / f"{index}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(file, quality=90)
+
+
+def per_second(count: int, run: Callable[[], None]) -> float:
+    """Things a second, the best of three runs that each do `count`."""
+    best = 0.0
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def megabytes() -> float:
+    """What this process has held at most (resource counts kilobytes, on macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def pipeline(data_dir: str | None, **fields: object) -> input_pipeline.Pipeline:
+    config = base()
+    config.batch_size = BATCH
+    config.data.update(fields)
+    devices = jax.devices()[:1]
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+    return input_pipeline.create(config, mesh, data_dir)
+
+
+def resident(data_dir: str) -> list[tuple[str, str]]:
+    before = megabytes()
+    made = pipeline(data_dir, name=CIFAR, augment=("pad_crop(pixels=4)", "flip()"))
+    jax.block_until_ready(made.batch(0))
+    held = megabytes() - before
+
+    def run() -> None:
+        for step in range(200):
+            batch = made.batch(step)
+        jax.block_until_ready(batch)
+
+    rate = per_second(200, run)
+    stored = made.examples["train"] * 32 * 32 * 3 / 1e6
+    return [
+        ("resident: batches of 128 a second", f"{rate:,.0f}  ({rate * BATCH:,.0f} images/s)"),
+        ("resident: memory over the start", f"{held:,.0f} MB for {stored:,.0f} MB of images"),
+    ]
+
+
+def decoding(root: pathlib.Path) -> list[tuple[str, str]]:
+    source = data.open_split(f"folder:{root}", "train")
+    count = min(len(source), 64)
+    size = np.mean([len(source.encoded(index)[0]) for index in range(count)]) / 1024
+    draws = np.random.default_rng(0).random((count, boxes.UNIFORMS["area_crop"]))
+
+    def decode() -> None:
+        for index in range(count):
+            source[index]
+
+    def prepare() -> None:
+        for index in range(count):
+            pixels = source[index]["image"]
+            keywords = {"low": 0.08, "high": 1.0, "aspect": 4 / 3}
+            cut(pixels, boxes.area_crop(np, draws[index], 375, 500, 224, **keywords), 224)
+
+    return [
+        ("JPEGs of 500 × 375, mean size", f"{size:.0f} kB"),
+        ("one core: decode, images/s", f"{per_second(count, decode):,.0f}"),
+        ("one core: decode, cut, resize, images/s", f"{per_second(count, prepare):,.0f}"),
+    ]
+
+
+def streaming(root: pathlib.Path, workers: int) -> list[tuple[str, str]]:
+    made = pipeline(
+        None,
+        name=f"folder:{root}",
+        size=224,
+        augment=("area_crop()", "flip()"),
+        workers=workers,
+    )
+    before = megabytes()
+    for step in range(3):  # the first is decoded on the spot, the second starts the workers
+        jax.block_until_ready(made.batch(step))
+    prepare = jax.jit(made.prepare)
+    jax.block_until_ready(prepare(made.fetch(3), np.int32(3)))
+    steps, waited = 8, 0.0
+    start = time.perf_counter()
+    for step in range(4, 4 + steps):
+        asked = time.perf_counter()
+        inputs = made.fetch(step)
+        waited += time.perf_counter() - asked
+        jax.block_until_ready(prepare(inputs, np.int32(step)))
+    seconds = time.perf_counter() - start
+    made.close()
+    return [
+        (f"streaming, {workers} workers: images/s", f"{steps * BATCH / seconds:,.0f}"),
+        ("streaming: share of it waiting for data", f"{waited / seconds:.0%}"),
+        ("streaming: memory of this process", f"{megabytes() - before:,.0f} MB over the start"),
+    ]
+
+
+def main(_: list[str]) -> None:
+    device = jax.devices()[0]
+    rows = [
+        ("machine", f"{platform.machine()}, {os.cpu_count()} cores, {device.device_kind}"),
+        ("versions", f"Python {platform.python_version()}, jax {jax.__version__}"),
+        ("load when started", f"{os.getloadavg()[0]:.1f}"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        write_jpegs(root / "jpeg", IMAGES.value)
+        rows += decoding(root / "jpeg")
+        rows += resident(str(root / "prepared"))
+        rows += streaming(root / "jpeg", WORKERS.value or 0)
+    for name, value in rows:
+        print(f"{name:42s}{value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

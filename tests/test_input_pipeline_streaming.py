@@ -1,0 +1,279 @@
+"""The streaming engine on images of many sizes: the same bits whatever decodes them."""
+
+import hashlib
+import multiprocessing
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from indexed import Indexed, config, mesh
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from augmentations import recipe
+from data import Damaged
+from errors import UserError
+from input_pipeline import create
+from streaming import Examples, Loader, Records, Streaming, batches, cut, evenly_spaced
+
+AUGMENT = ("scale_jitter(low=20, high=32)", "flip()")
+FIELDS: dict[str, Any] = {"size": 16, "augment": AUGMENT, "normalize": ("scale()",)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """30 JPEGs, cuts of two real photographs in many sizes: 21 to train, 9 to test."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for name, photograph in zip(("china", "flower"), load_sample_images().images, strict=True):
+        for place in range(15):
+            split = root / ("train" if place % 3 else "test") / name
+            split.mkdir(parents=True, exist_ok=True)
+            tall, wide = rng.integers(20, 70, 2)
+            top, left = rng.integers(0, 300, 2)
+            pixels = photograph[top : top + tall, left : left + wide]
+            Image.fromarray(pixels).save(split / f"{place}.jpg", quality=90)
+    return root
+
+
+def pipeline(folder, devices=1, **fields):
+    made = config(4, name=f"folder:{folder}", eval_batch_size=8, **{**FIELDS, **fields})
+    return create(made, mesh(devices))
+
+
+def digest(made, steps):
+    """One sum over batches of those steps, and over a pass of the test part."""
+    total = hashlib.sha256()
+    for batch in (*map(made.batch, steps), *made.evaluation("test")):
+        for name in sorted(batch):
+            total.update(np.asarray(batch[name]).tobytes())
+    return total.hexdigest()
+
+
+# Two epochs of five batches, in order, then a step far away: what a resumed run asks first.
+STEPS = (*range(10), 123)
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    return digest(pipeline(folder), STEPS)
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_worker_processes_change_no_bit_and_leave_none_behind(folder, plain, workers):
+    made = pipeline(folder, workers=workers)
+    assert digest(made, STEPS) == plain
+    made.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_steps_in_another_order_and_other_devices_are_the_same_bits(folder):
+    forward, backward = pipeline(folder), pipeline(folder, devices=4)
+    expected = {step: forward.batch(step) for step in range(6)}
+    for step in (5, 4, 2, 3, 0, 1):
+        again = backward.batch(step)
+        for name in again:
+            np.testing.assert_array_equal(again[name], expected[step][name])
+    forward.close()
+    backward.close()
+
+
+FRESH = """
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import test_input_pipeline_streaming as here
+if __name__ == "__main__":
+    pipeline = here.pipeline({folder!r}, workers=1)
+    print(here.digest(pipeline, (*here.STEPS[:-1],)), flush=True)
+    abandoned = pipeline.evaluation("test")
+    next(abandoned)
+    {ending}
+"""
+
+
+def fresh(folder, tmp_path, ending):
+    script = tmp_path / "fresh.py"
+    script.write_text(FRESH.format(folder=str(folder), ending=ending))
+    here = pathlib.Path(__file__).parent
+    environment = {"PYTHONPATH": f"{here}:{here.parent}", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_fresh_process_gets_the_same_bits_and_ends_without_a_word(folder, tmp_path):
+    """With workers of training and of an abandoned pass still there when it ends."""
+    expected = digest(pipeline(folder), STEPS[:-1])
+    process = fresh(folder, tmp_path, "pass")
+    printed, complaints = process.communicate()
+    assert (process.returncode, complaints) == (0, "")
+    assert printed.strip() == expected
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_program_is_killed(folder, tmp_path):
+    """They hold the other end of its standard output: the pipe ends when all of them have."""
+    process = fresh(folder, tmp_path, "print('ready', flush=True); import time; time.sleep(600)")
+    assert process.stdout.readline()
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    assert process.communicate(timeout=60)[0] == ""
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_the_union_of_the_hosts_is_the_batch(hosts):
+    """Each host loads its own places of the batch; together they are what one host loads."""
+    loader, made = Loader(Indexed(50), 0, 50, False), recipe.read(config().data, (2, 2, 1))
+    alone = batches(Examples(loader, made, 0, 8, np.arange(8)))
+    parts = [batches(Examples(loader, made, 0, 8, rows)) for rows in np.split(np.arange(8), hosts)]
+    for step in (0, 5, 6, 40):
+        union = np.concatenate([part[step]["index"] for part in parts])
+        np.testing.assert_array_equal(union, alone[step]["index"])
+    whole = [
+        batches(Records(loader, made, np.arange(50), 8, rows))
+        for rows in np.split(np.arange(8), hosts)
+    ]
+    seen = np.concatenate(
+        [part[s]["index"][part[s]["mask"] > 0] for s in range(7) for part in whole]
+    )
+    assert sorted(seen) == list(range(50))
+
+
+def test_draws_of_a_host_are_those_of_its_places(folder):
+    source = create_source(folder)
+    made = recipe.read(config(**FIELDS).data, None)
+    loader = Loader(source, 0, len(source), False)
+    alone = batches(Examples(loader, made, 0, 8, np.arange(8)))[3]["image"]
+    second = batches(Examples(loader, made, 0, 8, np.arange(4, 8)))[3]["image"]
+    np.testing.assert_array_equal(second, alone[4:])
+
+
+def create_source(folder, split="train"):
+    from data import open_split
+
+    return open_split(f"folder:{folder}", split)
+
+
+@pytest.mark.parametrize("count", [16, 21])
+def test_each_epoch_is_a_permutation(count):
+    loader, made = Loader(Indexed(count), 0, count, False), recipe.read(config().data, (2, 2, 1))
+    stream = batches(Examples(loader, made, 1, 8, np.arange(8)))
+    epochs = []
+    for epoch in range(3):
+        seen = np.concatenate([stream[2 * epoch + step]["index"] for step in range(2)])
+        assert len(set(seen)) == 16
+        epochs.append(tuple(seen))
+    assert len(set(epochs)) == 3
+
+
+def test_test_images_are_the_centre_of_the_short_side(folder):
+    """By Pillow alone: the short side to 18 (16 · 256 / 224), then the middle 16 × 16."""
+    made = pipeline(folder, normalize=())
+    seen = np.concatenate([np.asarray(batch["image"]) for batch in made.evaluation("test")])
+    for index in range(9):
+        pixels = create_source(folder, "test")[index]["image"]
+        tall, wide = pixels.shape[:2]
+        size = (round(wide * 18 / min(tall, wide)), round(tall * 18 / min(tall, wide)))
+        whole = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+        left, top = (size[0] - 16 + 1) // 2, (size[1] - 16 + 1) // 2
+        expected = np.asarray(whole.crop((left, top, left + 16, top + 16)), np.float64)
+        # Pillow rounds the whole image to grey levels in two passes, we round the cut.
+        np.testing.assert_allclose(seen[index], expected, atol=2.01)
+
+
+def test_training_and_test_images_go_through_the_same_filter(folder):
+    """A random crop at the test's short side, in the middle, is the test image itself."""
+    source = create_source(folder)
+    made = recipe.read(config(**{**FIELDS, "augment": ("random_crop(side=18)",)}).data, None)
+    operation = made.augment[0].operation.apply
+    pixels = source[0]["image"]
+    tall, wide = pixels.shape[:2]
+    short = min(tall, wide)
+    free = np.array([round(tall * 18 / short), round(wide * 18 / short)]) - 16 + 1
+    middle = ((free // 2) + 0.5) / free
+    box = operation(np, middle, tall, wide, 16, side=18)
+    records = batches(Records(Loader(source, 0, 1, False), made, np.arange(1), 1, np.arange(1)))
+    np.testing.assert_array_equal(cut(pixels, box, 16), records[0]["image"][0])
+
+
+def test_the_streams_mean_colour_is_that_of_the_cut_training_images(folder):
+    made = pipeline(folder, normalize=("scale()", "channel_mean()"))
+    plain = pipeline(folder, normalize=("scale()",))
+    batches_of = zip(made.evaluation("train"), plain.evaluation("train"), strict=True)
+    shifts, images = [], []
+    for normalized, scaled in batches_of:
+        keep = np.asarray(scaled["mask"]) > 0
+        images.append(np.asarray(scaled["image"], np.float64)[keep])
+        shifts.append((np.asarray(scaled["image"]) - np.asarray(normalized["image"]))[keep])
+    mean = np.concatenate(images).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(
+        np.concatenate(shifts), np.broadcast_to(mean, (20, 16, 16, 3)), atol=1e-6
+    )
+
+
+def test_evenly_spaced_images():
+    assert evenly_spaced(10, 0).tolist() == list(range(10))
+    assert evenly_spaced(10, 4).tolist() == [0, 2, 5, 7]
+    assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def harmed(folder, tmp_path):
+    """The folder again with the first training and test images cut off in the middle."""
+    for split in ("train", "test"):
+        for file in sorted((folder / split).glob("*/*.jpg")):
+            copy = tmp_path / split / file.parent.name / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    places = [create_source(tmp_path, split).place(0)[0] for split in ("train", "test")]
+    for place in map(pathlib.Path, places):
+        place.write_bytes(place.read_bytes()[: place.stat().st_size // 2])
+    return tmp_path, places
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_stops_with_one_line_that_names_it(harmed, workers):
+    root, (train, test) = harmed
+    made = pipeline(root, workers=workers, normalize=())
+    with pytest.raises(UserError) as caught:
+        list(map(made.batch, range(5)))
+    assert train in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if workers == 0:
+        with pytest.raises(UserError, match=pathlib.Path(test).name):
+            list(made.evaluation("test"))
+    made.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_damaged_images_are_skipped_and_counted_where_the_config_asks(harmed):
+    root, _ = harmed
+    made = pipeline(root, on_damage="skip", normalize=("channel_mean()",))
+    # The pass for the mean colour has met the training part's already.
+    assert made.damaged == {"train": 1, "test": 0}
+    for step in range(5):
+        assert np.asarray(made.batch(step)["mask"]).all()
+    counted = sum(float(batch["mask"].sum()) for batch in made.evaluation("test"))
+    assert counted == made.examples["test"] - 1
+    assert made.damaged == {"train": 1, "test": 1}
+    made.close()
+
+
+def test_a_part_that_is_all_damaged_stops(tmp_path):
+    loader = Loader(Indexed(8, tuple(range(8))), 0, 8, True)
+    made = recipe.read(config().data, (2, 2, 1))
+    stream = Streaming({"train": loader}, made, mesh(1), 0, 4, 0)
+    with pytest.raises(Damaged, match="all 8 records"):
+        stream.fetch(0)
+
+
+def test_the_resident_engine_refuses_images_of_many_sizes(folder):
+    with pytest.raises(UserError, match=r"config\.data\.engine='resident'.*vary in size"):
+        pipeline(folder, engine="resident")
