@@ -1,5 +1,8 @@
 """Variables for a network at little cost: drawn by NumPy, or by JAX's quickest generator."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,3 +35,17 @@ def initialised(network: models.Network) -> tuple[jax.Array, dict]:
     key = jax.random.key(0, impl="unsafe_rbg")
     outputs, variables = jax.jit(network.init_with_output)(key, jnp.asarray(images))
     return outputs.logits, variables
+
+
+def outputs_of(network: models.Network, variables: Any, images: Any, **how: Any) -> models.Outputs:
+    """What the network makes of the images; `how` is that of `apply`."""
+    outputs = network.apply(variables, images, **how)
+    assert isinstance(outputs, models.Outputs)
+    return outputs
+
+
+def applied(layer: nn.Module, variables: Any, *inputs: Any) -> jax.Array:
+    """The output of a layer that returns one array."""
+    output = layer.apply(variables, *inputs)
+    assert isinstance(output, jax.Array)
+    return output

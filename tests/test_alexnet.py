@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn, initialised
+from drawn import drawn, initialised, outputs_of
 
 import models
 from models import alexnet, cuda_convnet
@@ -67,7 +67,8 @@ def test_towers_see_their_own_half():
         kernel = moved["params"][of]["kernel"]
         kernel[..., : kernel.shape[-1] // 2] *= 2
         before, after = (
-            network.apply(v, images, capture=(layer,)).captured[layer] for v in (variables, moved)
+            outputs_of(network, v, images, capture=(layer,)).captured[layer]
+            for v in (variables, moved)
         )
         change = np.abs(after - before).max((0, 1, 2))
         middle = len(change) // 2
@@ -112,7 +113,7 @@ def test_switches_change_the_layers_they_name():
 def test_lrn_constants_reach_the_layers():
     network = models.create({**TINY, "lrn_alpha": 0.5, "lrn_k": 1.0, "lrn_alpha_over_n": True})
     images = jnp.asarray(normal(1, 1, 67, 67, 3))
-    captured = network.apply(drawn(network), images, capture=("conv1", "lrn1")).captured
+    captured = outputs_of(network, drawn(network), images, capture=("conv1", "lrn1")).captured
     a = np.maximum(np.asarray(captured["conv1"], np.float64), 0)
     squares = np.pad(a**2, ((0, 0), (0, 0), (0, 0), (2, 2)))
     total = sum(squares[..., i : i + a.shape[-1]] for i in range(5))
@@ -124,15 +125,15 @@ def test_dropout_stands_after_or_before_fc6(first):
     network = models.create({**TINY, "dropout": 1.0, "dropout_first": first})
     variables, images = drawn(network), jnp.asarray(normal(2, 1, 67, 67, 3))
     keys = {"dropout": jax.random.key(0)}
-    fc6, fc7 = network.apply(
-        variables, images, train=True, capture=("fc6", "fc7"), rngs=keys
+    fc6, fc7 = outputs_of(
+        network, variables, images, train=True, capture=("fc6", "fc7"), rngs=keys
     ).captured.values()
     biases = [variables["params"][name]["bias"] for name in ("fc6", "fc7")]
     # With everything dropped a layer's output is its bias.
     assert np.allclose(fc6, biases[0]) == first
     assert np.allclose(fc7, biases[1])
     # And none in evaluation.
-    fc7 = network.apply(variables, images, capture=("fc7",)).captured["fc7"]
+    fc7 = outputs_of(network, variables, images, capture=("fc7",)).captured["fc7"]
     assert not np.allclose(fc7, biases[1])
 
 
@@ -140,9 +141,11 @@ def test_dense_form_has_the_same_weights_and_slides():
     plain, dense = models.create(TINY), models.create({**TINY, "dense_form": True})
     assert models.variables_of(plain) == models.variables_of(dense)
     variables, images = drawn(plain), jnp.asarray(normal(3, 2, 67, 67, 3))
-    scores = dense.apply(variables, images).logits
+    scores = outputs_of(dense, variables, images).logits
     assert scores.shape == (2, 1, 1, 10)
-    np.testing.assert_allclose(scores[:, 0, 0], plain.apply(variables, images).logits, atol=1e-4)
+    np.testing.assert_allclose(
+        scores[:, 0, 0], outputs_of(plain, variables, images).logits, atol=1e-4
+    )
     # One more output each way for 32 pixels more: the strides of conv1 and three poolings.
     larger = jax.ShapeDtypeStruct((1, 99, 131, 3), jnp.float32)
     assert jax.eval_shape(dense.apply, variables, larger).logits.shape == (1, 2, 3, 10)
@@ -165,7 +168,7 @@ def cifar(name, **fields):
 def test_released_nets_pool_before_the_first_nonlinearity():
     network, images, variables = cifar("18pct")
     names = ("conv1", "pool1", "conv2", "pool2", "pool3", "fc10")
-    at = network.apply(variables, images, capture=names).captured
+    at = outputs_of(network, variables, images, capture=names).captured
     assert [at[name].shape[1] for name in names[:5]] == [32, 16, 16, 8, 4]
     assert at["pool1"].min() < 0  # the maximum of what conv1 gave, ReLU only then
     assert at["pool2"].min() >= 0  # the mean of what ReLU left
@@ -181,7 +184,7 @@ def test_released_nets_pool_before_the_first_nonlinearity():
 def test_tanh_takes_the_place_of_relu():
     network, images, variables = cifar("18pct")
     tanh = network.clone(activation="tanh")
-    at = tanh.apply(variables, images, capture=("conv3", "pool3")).captured
+    at = outputs_of(tanh, variables, images, capture=("conv3", "pool3")).captured
     want = np.tanh(np.asarray(at["conv3"]))[:, :2, :2]
     # The first window lies inside the map: nine pixels.
     first = np.tanh(np.asarray(at["conv3"]))[:, :3, :3].mean((1, 2))

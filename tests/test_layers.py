@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn
+from drawn import applied, drawn, outputs_of
 
 import models
 from models.layers import (
@@ -55,14 +55,14 @@ def lrn_by_sum(a, size, alpha, beta, k):
 )
 def test_lrn_is_the_printed_sum(fields, printed):
     a = normal(0, 2, 3, 4, 7)
-    got = LocalResponseNorm(**fields).apply({}, jnp.asarray(a))
+    got = applied(LocalResponseNorm(**fields), {}, jnp.asarray(a))
     np.testing.assert_allclose(got, lrn_by_sum(a, *printed), rtol=2e-6)
 
 
 def test_lrn_gradient_is_the_difference_quotient():
     a, weights = normal(1, 1, 1, 2, 6), normal(2, 1, 1, 2, 6)
     layer = LocalResponseNorm(alpha=0.5)
-    got = jax.grad(lambda x: (layer.apply({}, x) * weights).sum())(jnp.asarray(a))
+    got = jax.grad(lambda x: (applied(layer, {}, x) * weights).sum())(jnp.asarray(a))
 
     def value(x):
         return (lrn_by_sum(x, 5, 0.5, 0.75, 2.0) * weights).sum()
@@ -111,7 +111,7 @@ def test_conv_is_a_loop_over_patches(kernel, stride, pad):
     weights = {name: np.asarray(value) for name, value in variables["params"].items()}
     pads = ((pad, pad), (pad, pad)) if isinstance(pad, int) else pad
     want = conv_by_loop(x, weights["kernel"], weights["bias"], stride, pads)
-    np.testing.assert_allclose(layer.apply(variables, jnp.asarray(x)), want, atol=2e-5)
+    np.testing.assert_allclose(applied(layer, variables, jnp.asarray(x)), want, atol=2e-5)
 
 
 def test_grouped_convolution_is_two_separate_ones():
@@ -121,13 +121,15 @@ def test_grouped_convolution_is_two_separate_ones():
     kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
     assert kernel.shape == (3, 3, 4, 10)
     halves = [
-        Conv(features=5, kernel=(3, 3), pad=1).apply(
-            {"params": {"kernel": kernel[..., maps], "bias": bias[maps]}}, x[..., seen]
+        applied(
+            Conv(features=5, kernel=(3, 3), pad=1),
+            {"params": {"kernel": kernel[..., maps], "bias": bias[maps]}},
+            x[..., seen],
         )
         for seen, maps in ((slice(0, 4), slice(0, 5)), (slice(4, 8), slice(5, 10)))
     ]
     np.testing.assert_allclose(
-        layer.apply(variables, x), np.concatenate(halves, axis=-1), atol=1e-5
+        applied(layer, variables, x), np.concatenate(halves, axis=-1), atol=1e-5
     )
 
 
@@ -150,7 +152,7 @@ def test_local_convolution_has_its_own_kernel_at_each_position():
         for j in range(5):
             patch = padded[:, i : i + 3, j : j + 3].reshape(2, 27)
             want[:, i, j] = patch @ weights["kernel"][i, j] + weights["bias"][i, j]
-    np.testing.assert_allclose(layer.apply(variables, jnp.asarray(x)), want, atol=1e-5)
+    np.testing.assert_allclose(applied(layer, variables, jnp.asarray(x)), want, atol=1e-5)
     # 4·5 positions, 3·3 taps on 3 maps, 2 kernels.
     assert layer.multiply_adds((4, 5, 3)) == 4 * 5 * 27 * 2
 
@@ -198,7 +200,7 @@ def pool_by_loop(x, window, stride, pad, ceil_mode, kind):
 )
 def test_pooling_is_caffes_loop(kind, size, window, stride, pad, ceil_mode, output):
     x = normal(6, 2, *size, 3) - 3  # below zero, so that padding with zeros would show
-    got = kind(window, stride, pad, ceil_mode).apply({}, jnp.asarray(x))
+    got = applied(kind(window, stride, pad, ceil_mode), {}, jnp.asarray(x))
     assert got.shape[1:3] == output
     np.testing.assert_allclose(
         got, pool_by_loop(x, window, stride, pad, ceil_mode, kind), rtol=1e-5
@@ -209,7 +211,7 @@ def test_pooling_is_caffes_loop(kind, size, window, stride, pad, ceil_mode, outp
 def test_max_pooling_hands_the_gradient_to_the_largest_pixel(window, stride):
     x = np.random.default_rng(7).permutation(6 * 6).reshape(1, 6, 6, 1).astype(np.float32)
     layer = MaxPool(window, stride, ceil_mode=True)
-    got = jax.grad(lambda x: layer.apply({}, x).sum())(jnp.asarray(x))
+    got = jax.grad(lambda x: applied(layer, {}, x).sum())(jnp.asarray(x))
     want = np.zeros_like(x)
     for i in range(0, 6, stride):
         for j in range(0, 6, stride):
@@ -222,11 +224,11 @@ def test_max_pooling_hands_the_gradient_to_the_largest_pixel(window, stride):
 def test_pooling_keeps_channels_and_a_1x1_convolution_keeps_positions():
     x = jnp.asarray(normal(8, 1, 8, 6, 5))
     for kind in (MaxPool, AvgPool):
-        assert kind(2, 2).apply({}, x).shape == (1, 4, 3, 5)
+        assert applied(kind(2, 2), {}, x).shape == (1, 4, 3, 5)
     conv = Conv(features=9, kernel=(1, 1))
-    assert conv.apply(conv.init(jax.random.key(0), x), x).shape == (1, 8, 6, 9)
+    assert applied(conv, conv.init(jax.random.key(0), x), x).shape == (1, 8, 6, 9)
     np.testing.assert_allclose(
-        GlobalAvgPool().apply({}, x), np.asarray(x, np.float64).mean((1, 2)), atol=1e-6
+        applied(GlobalAvgPool(), {}, x), np.asarray(x, np.float64).mean((1, 2)), atol=1e-6
     )
 
 
@@ -236,10 +238,10 @@ def test_a_1x1_convolution_is_a_dense_layer_at_each_position():
     variables = conv.init(jax.random.key(3), x)
     kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
     dense = {"params": {"kernel": kernel.reshape(5, 6), "bias": bias}}
-    convolved = conv.apply(variables, x)
+    convolved = applied(conv, variables, x)
     for i in range(3):
         for j in range(4):
-            want = Dense(features=6).apply(dense, x[:, i, j])
+            want = applied(Dense(features=6), dense, x[:, i, j])
             np.testing.assert_allclose(convolved[:, i, j], want, atol=1e-5)
 
 
@@ -247,11 +249,11 @@ def test_a_dense_layer_slides_over_a_larger_map_with_the_same_weights():
     x = jnp.asarray(normal(10, 2, 5, 4, 3))
     layer = Dense(features=7, window=(3, 2), bias_init=jax.random.normal)
     variables = layer.init(jax.random.key(4), x)
-    slid = layer.apply(variables, x)
+    slid = applied(layer, variables, x)
     assert slid.shape == (2, 3, 3, 7)
     for i in range(3):
         for j in range(3):
-            want = Dense(features=7).apply(variables, x[:, i : i + 3, j : j + 2])
+            want = applied(Dense(features=7), variables, x[:, i : i + 3, j : j + 2])
             np.testing.assert_allclose(slid[:, i, j], want, atol=1e-5)
 
 
@@ -347,8 +349,8 @@ def test_bfloat16_is_within_its_rounding_of_float32(layer):
     x = jnp.asarray(normal(19, 2, 8, 8, 16))
     variables = layer.init(jax.random.key(5), x)
     wide = layer.clone(dtype=jnp.float32) if hasattr(layer, "dtype") else layer
-    want = wide.apply(variables, x)
-    got = layer.apply(variables, x.astype(jnp.bfloat16))
+    want = applied(wide, variables, x)
+    got = applied(layer, variables, x.astype(jnp.bfloat16))
     assert got.dtype == jnp.bfloat16
     error = np.abs(np.asarray(got, np.float32) - want).max()
     assert 0 < error <= 3 * 2**-9 * np.abs(want).max()
@@ -369,7 +371,7 @@ def test_a_network_in_bfloat16_is_within_its_rounding_of_float32():
     wide = models.create({"name": "lenet5_modern"})
     narrow = models.create({"name": "lenet5_modern", "dtype": "bfloat16"})
     variables, x = drawn(wide), jnp.asarray(normal(20, 8, 32, 32, 1))
-    want, got = wide.apply(variables, x).logits, narrow.apply(variables, x).logits
+    want, got = (outputs_of(network, variables, x).logits for network in (wide, narrow))
     # Five layers, each with inputs, weights and outputs off by at most 2⁻⁹.
     assert 0 < np.abs(got - want).max() <= 5 * 3 * 2**-9 * np.abs(want).max()
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn, initialised
+from drawn import applied, drawn, initialised, outputs_of
 
 import models
 from models.lenet import PRESETS, EuclideanRBF, PartialConv, Subsample, rbf_centres, squash
@@ -73,8 +73,10 @@ def test_squashing_fixes_one_and_minus_one():
 def test_subsampling_scales_the_sum_of_four():
     x = normal(1, 2, 6, 4, 3)
     coefficient, bias = normal(2, 3), normal(3, 3)
-    got = Subsample(kernel_init=jax.nn.initializers.normal()).apply(
-        {"params": {"kernel": coefficient, "bias": bias}}, jnp.asarray(x)
+    got = applied(
+        Subsample(kernel_init=jax.nn.initializers.normal()),
+        {"params": {"kernel": coefficient, "bias": bias}},
+        jnp.asarray(x),
     )
     want = np.empty((2, 3, 2, 3))
     for i in range(3):
@@ -95,15 +97,15 @@ def test_each_map_of_c3_sees_the_maps_of_table_1_alone():
     )
     weights = {"params": variables["params"]["C3"]}
     maps = jnp.asarray(normal(4, 1, 5, 5, 6))
-    jacobian = jax.jacobian(lambda x: layer.apply(weights, x).reshape(16))(maps)
+    jacobian = jax.jacobian(lambda x: applied(layer, weights, x).reshape(16))(maps)
     sensitivity = np.abs(jacobian).max((1, 2, 3))  # [C3 map, S2 map]
     for target in range(16):
         for source in range(6):
             assert (sensitivity[target, source] > 0) == (TABLE_1[source][target] == "X")
     # The network's own C3 is this layer: same weights, same output.
-    outputs = network.apply(variables, images, capture=("S2", "C3"))
+    outputs = outputs_of(network, variables, images, capture=("S2", "C3"))
     np.testing.assert_array_equal(
-        outputs.captured["C3"], layer.apply(weights, squash(outputs.captured["S2"]))
+        outputs.captured["C3"], applied(layer, weights, squash(outputs.captured["S2"]))
     )
 
 
@@ -120,12 +122,12 @@ def test_partial_c3_is_the_full_one_with_zeros():
     for i in range(2):
         for j in range(2):
             want[:, i, j] = np.tensordot(x[:, i : i + 3, j : j + 3], full, 3)
-    np.testing.assert_allclose(layer.apply(variables, x), want, atol=1e-5)
+    np.testing.assert_allclose(applied(layer, variables, x), want, atol=1e-5)
 
 
 def test_logits_are_minus_the_distances_to_the_bitmaps():
     network, images, variables = started("lenet5_1998")
-    outputs = network.apply(variables, images, capture=("F6",))
+    outputs = outputs_of(network, variables, images, capture=("F6",))
     units = 1.7159 * np.tanh(2 / 3 * np.asarray(outputs.captured["F6"], np.float64))
     distances = np.empty((2, 10))
     for digit, centre in enumerate(rbf_centres()):
@@ -133,7 +135,7 @@ def test_logits_are_minus_the_distances_to_the_bitmaps():
     np.testing.assert_allclose(outputs.logits, -distances, rtol=1e-5)
     # A digit's own bitmap wins, at distance zero.
     bitmaps = rbf_centres()
-    logits = EuclideanRBF().apply({}, jnp.asarray(bitmaps))
+    logits = applied(EuclideanRBF(), {}, jnp.asarray(bitmaps))
     np.testing.assert_array_equal(logits.argmax(1), np.arange(10))
     np.testing.assert_array_equal(np.diagonal(logits), np.zeros(10))
 
@@ -172,10 +174,10 @@ def test_dense_form_is_the_network_at_every_fourth_pixel(name):
     network, _, variables = started(name)
     image = jnp.asarray(normal(6, 1, 36, 40, 1))
     dense = models.create({"name": name, "dense_form": True})
-    scores = dense.apply(variables, image).logits
+    scores = outputs_of(dense, variables, image).logits
     assert scores.shape == (1, 2, 3, 10)
     crops = [image[0, 4 * i : 4 * i + 32, 4 * j : 4 * j + 32] for i in range(2) for j in range(3)]
-    want = network.apply(variables, jnp.stack(crops)).logits
+    want = outputs_of(network, variables, jnp.stack(crops)).logits
     np.testing.assert_allclose(scores.reshape(6, 10), want, rtol=1e-4, atol=1e-4)
 
 
@@ -191,17 +193,17 @@ def test_what_the_printed_network_cannot_be_is_named():
 
 def test_modern_fields_change_what_they_say():
     network, images, variables = started("lenet5_modern")
-    default = network.apply(variables, images).logits
+    default = outputs_of(network, variables, images).logits
     for change in ({"pool": "average"}, {"activation": "tanh"}):
-        other = network.clone(**change).apply(variables, images).logits
+        other = outputs_of(network.clone(**change), variables, images).logits
         assert np.abs(other - default).max() > 1e-3
     small = models.create({"name": "lenet5_modern", "input": (28, 28, 1), "conv_pad": 2})
     # 28×28 with two pixels of padding is the same network as 32×32 with the padding in the image.
     middle = images[:, 2:30, 2:30]
     padded = jnp.pad(middle, ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_allclose(
-        small.apply(variables, middle).logits,
-        network.apply(variables, padded).logits,
+        outputs_of(small, variables, middle).logits,
+        outputs_of(network, variables, padded).logits,
         rtol=1e-4,
         atol=1e-5,
     )
@@ -213,7 +215,7 @@ def test_caffes_lenet_has_one_nonlinearity():
         weights["bias"] *= 0
 
     def hidden(x):
-        return network.apply(variables, x, capture=("ip1",)).captured["ip1"]
+        return outputs_of(network, variables, x, capture=("ip1",)).captured["ip1"]
 
     # Up to ip1 only maxima: without biases, twice the image gives twice the output.
     np.testing.assert_allclose(hidden(2 * images), 2 * hidden(images), rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn, initialised
+from drawn import drawn, initialised, outputs_of
 
 import models
 from models import nin
@@ -36,7 +36,7 @@ def test_maps_shrink_in_ceil_mode():
 
 def test_every_layer_ends_in_relu_the_last_before_the_mean():
     network, images, variables = tiny()
-    outputs = network.apply(variables, images, capture=("cccp1", "cccp2", "cccp6"))
+    outputs = outputs_of(network, variables, images, capture=("cccp1", "cccp2", "cccp6"))
     last = np.asarray(outputs.captured["cccp6"])
     assert last.min() < 0
     np.testing.assert_allclose(outputs.logits, np.maximum(last, 0).mean((1, 2)), atol=1e-6)
@@ -50,7 +50,7 @@ def test_dense_head_stands_on_the_class_maps():
     network, images, variables = tiny(head="dense")
     weights = variables["params"]["fc10"]
     assert weights["kernel"].shape == (8 * 8 * 10, 10)
-    outputs = network.apply(variables, images, capture=("cccp6",))
+    outputs = outputs_of(network, variables, images, capture=("cccp6",))
     maps = np.maximum(outputs.captured["cccp6"], 0).reshape(2, -1)
     want = maps @ weights["kernel"] + weights["bias"]
     np.testing.assert_allclose(outputs.logits, want, rtol=1e-4, atol=1e-4)
@@ -59,7 +59,9 @@ def test_dense_head_stands_on_the_class_maps():
 @pytest.mark.parametrize(("pool2", "of_window"), [("max", np.max), ("average", np.mean)])
 def test_pool2_is_the_switch(pool2, of_window):
     network, images, variables = tiny(pool2=pool2)
-    at = network.apply(variables, images, capture=("cccp2", "pool1", "cccp4", "pool2")).captured
+    at = outputs_of(
+        network, variables, images, capture=("cccp2", "pool1", "cccp4", "pool2")
+    ).captured
     for before, after, reduce in (("cccp2", "pool1", np.max), ("cccp4", "pool2", of_window)):
         maps = np.maximum(at[before], 0)
         np.testing.assert_allclose(
@@ -80,7 +82,7 @@ def test_dropout_follows_the_poolings_it_names(after, zeroed):
     network = network.clone(dropout=1.0, dropout_after=after)
     names = ("conv2", "conv3")
     keys = {"dropout": jax.random.key(0)}
-    at = network.apply(variables, images, train=True, rngs=keys, capture=names).captured
+    at = outputs_of(network, variables, images, train=True, rngs=keys, capture=names).captured
     for name in names:
         # With everything dropped a convolution's output is its bias.
         bias = np.broadcast_to(variables["params"][name]["bias"], at[name].shape)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import drawn, initialised
+from drawn import drawn, initialised, outputs_of
 
 import models
 from models import vgg
@@ -56,7 +56,7 @@ def test_stacks_of_3x3_see_what_one_large_kernel_sees_for_fewer_weights():
 def test_lrn_stands_after_conv1_1_alone():
     network = models.create({"name": "vgg_A_LRN", **TINY})
     variables, images = drawn(network), jnp.asarray(normal(0, 1, 32, 32, 3))
-    at = network.apply(variables, images, capture=("conv1_1", "lrn1", "pool1")).captured
+    at = outputs_of(network, variables, images, capture=("conv1_1", "lrn1", "pool1")).captured
     a = np.maximum(np.asarray(at["conv1_1"], np.float64), 0)
     squares = np.pad(a**2, ((0, 0), (0, 0), (0, 0), (2, 2)))
     total = sum(squares[..., i : i + a.shape[-1]] for i in range(5))
@@ -79,9 +79,11 @@ def test_dense_form_is_the_crop_wise_network_where_they_agree():
     variables = drawn(plain)
     # On an image of the network's size they are one network.
     images = jnp.asarray(normal(1, 2, 32, 32, 3))
-    scores = dense.apply(variables, images).logits
+    scores = outputs_of(dense, variables, images).logits
     assert scores.shape == (2, 1, 1, 10)
-    np.testing.assert_allclose(scores[:, 0, 0], plain.apply(variables, images).logits, atol=1e-4)
+    np.testing.assert_allclose(
+        scores[:, 0, 0], outputs_of(plain, variables, images).logits, atol=1e-4
+    )
 
 
 def test_dense_form_slides_fc6_over_the_last_map_of_a_larger_image():
@@ -90,7 +92,7 @@ def test_dense_form_slides_fc6_over_the_last_map_of_a_larger_image():
     plain, dense = models.create(fields), models.create({**fields, "dense_form": True})
     variables = drawn(plain)
     image = jnp.asarray(normal(2, 1, 96, 128, 3))
-    outputs = dense.apply(variables, image, capture=("pool5",))
+    outputs = outputs_of(dense, variables, image, capture=("pool5",))
     pool5 = np.asarray(outputs.captured["pool5"])
     assert pool5.shape[1:3] == (3, 4)
     assert outputs.logits.shape == (1, 2, 3, 10)  # ⌊Q/32⌋ − (2 − 1) each way
