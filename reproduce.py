@@ -83,7 +83,7 @@ def reproduce(study: Study, data: str) -> bool:
         # A data set that is not there is one line now instead of one a run.
         data_sets.open_split(jobs[0].config.data.name, "train", DATA_DIR.value)
         try:
-            failed = runner.run_all(study, todo, DATA_DIR.value)
+            failed = runner.run_all(todo, DATA_DIR.value)
         except runner.Stopped as stop:
             print(f"stopped ({stop}); run the same command again to go on", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None

@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
@@ -26,11 +27,13 @@ SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5f
 
 def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float, float]) -> Any:
     """A figure and its axes [rows][columns]; a title that says what is seen, a line on the data."""
-    figure = Figure(figsize=size, layout="constrained")
+    height = size[1]  # inches; the two lines at the top have 0.85 of them
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.85 / height))
+    figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
-    figure.suptitle(f"{title}\n", fontsize=14, fontweight="bold", x=0.01, ha="left")
-    figure.text(0.01, 1 - 0.42 / size[1], subtitle, fontsize=10, color="#555555", va="top")
+    figure.text(0.01, 1 - 0.12 / height, title, fontsize=14, fontweight="bold", va="top")
+    figure.text(0.01, 1 - 0.45 / height, subtitle, fontsize=10, color="#555555", va="top")
     for line in axes:
         for one in line:
             one.spines[["top", "right"]].set_visible(False)
@@ -97,7 +100,7 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
                 below[0] -= overlap / 2
                 above[0] += overlap / 2
                 moved = True
-        shift = max(0.0, 0.02 - placed[0][0]) if placed else 0.0
+        shift = max(0.0, gap / 2 - placed[0][0]) if placed else 0.0
         for entry in placed:
             entry[0] += shift
         if not moved:
@@ -121,6 +124,7 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
 def room_right(axes: Axes, share: float) -> None:
     """Leaves a share of the x axis free at the right for labels."""
     left, right = axes.get_xlim()
+    axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= right])
     axes.set_xlim(left, right + share * (right - left))
 
 
@@ -150,8 +154,7 @@ def bars(
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(left=0)
-    room_right(axes, 0.12)
+    axes.set_xlim(0, 1.18 * axes.get_xlim()[1])
 
 
 def scatter(
@@ -178,8 +181,12 @@ def curves(
     metric: str = "error",
     colours: Mapping[str, str] | None = None,
     room: float = 0.35,
+    top: float | None = None,
 ) -> None:
-    """The mean over seeds of an error against the step, a line a label, named at its end."""
+    """The mean over seeds of an error against the step, a line a label, named at its end.
+
+    room: as in room_right. top: the end of the axis in percent, where the first steps may leave it.
+    """
     labels = []
     for index, (name, seeds) in enumerate(records.items()):
         colour = (colours or {}).get(name, SERIES[index % len(SERIES)])
@@ -188,7 +195,7 @@ def curves(
             continue
         axes.plot(steps, values, color=colour, lw=1.8)
         labels.append((steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, top)
     percent(axes)
     room_right(axes, room)
     ends(axes, labels)

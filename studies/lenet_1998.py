@@ -98,7 +98,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     figure, axes = drawing.new(
         1,
         3,
-        title="LeNet-5 as trained in 1998: settled after ten passes, better with more images",
+        title="LeNet-5 as trained in 1998: error by pass and by number of training images",
         subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
         size=(16, 5.2),
     )

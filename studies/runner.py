@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
@@ -55,9 +56,8 @@ class Job:
     run: Run
     seed: int
     config: Any
-    fingerprint: str
+    study: Study
     workdir: pathlib.Path
-    probed: bool
 
     @property
     def name(self) -> str:
@@ -67,12 +67,14 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return records.is_finished(self.workdir, probed=self.probed)
+        return records.is_finished(self.workdir, probed=self.study.probe is not None)
 
     @property
     def state(self) -> str:
         """ "done", "cut off" or "to run", and how many results of other settings lie beside."""
         state = "done" if self.finished else "cut off" if self.rows else "to run"
+        if state == "to run" and self.elsewhere is not None:
+            state = f"done in {self.elsewhere.parents[2].name}"
         others = [
             folder
             for folder in self.workdir.parent.glob(f"seed{self.seed}-*")
@@ -84,6 +86,18 @@ class Job:
         return state
 
     @property
+    def elsewhere(self) -> pathlib.Path | None:
+        """The finished workdir of the same run in another study beside this one, if there is one.
+
+        Folders are <study>/<data>/<label>/seed<n>-<fingerprint>.
+        """
+        studies, label = self.workdir.parents[3], self.workdir.parent
+        if self.study.name != self.workdir.parents[2].name:
+            return None  # --out lies elsewhere: nothing is known about the folders around it
+        found = sorted(studies.glob(f"*/{label.parent.name}/*/{self.workdir.name}/result.json"))
+        return next((path.parent for path in found if path.parent != self.workdir), None)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """What is logged so far."""
         try:
@@ -93,11 +107,12 @@ class Job:
 
     @property
     def share_left(self) -> float:
-        """The share of the run's steps that are still to do, by its log."""
+        """The share of the run's time that is still to come; a tenth where it can be taken over."""
         if self.finished:
             return 0.0
-        rows = self.rows
-        return 1 - rows[-1]["step"] / self.steps(rows[-1]) if rows else 1.0
+        if rows := self.rows:
+            return 1 - rows[-1]["step"] / self.steps(rows[-1])
+        return 0.1 if self.elsewhere is not None else 1.0
 
     def steps(self, row: dict[str, Any]) -> int:
         """The run's length in steps, from one of its rows."""
@@ -124,7 +139,7 @@ def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) ->
             config = run.resolve(seed)
             mark = records.fingerprint(_plain(config))
             workdir = folder / records.slug(run.label) / f"seed{seed}-{mark}"
-            made.append(Job(run, seed, config, mark, workdir, study.probe is not None))
+            made.append(Job(run, seed, config, study, workdir))
     return made
 
 
@@ -139,7 +154,7 @@ def plan(todo: Sequence[Job], jobs: Sequence[Job]) -> str:
     return f"{table(rows)}\n{len(todo)} of {len(jobs)} runs to do{total}"
 
 
-def run_all(study: Study, todo: Sequence[Job], data_dir: str | None) -> dict[str, str]:
+def run_all(todo: Sequence[Job], data_dir: str | None) -> dict[str, str]:
     """Trains all jobs. Returns what went wrong by job's name: one that failed ends no other.
 
     Raises Stopped on SIGTERM or Ctrl-C, the run at hand saved.
@@ -149,7 +164,7 @@ def run_all(study: Study, todo: Sequence[Job], data_dir: str | None) -> dict[str
         for job in todo:
             try:
                 with display.of(job):
-                    run_one(study, job, data_dir)
+                    run_one(job, data_dir)
             except preemption.Preempted:
                 raise Stopped(job.name) from None
             except UserError as error:
@@ -164,7 +179,7 @@ def run_all(study: Study, todo: Sequence[Job], data_dir: str | None) -> dict[str
     return failed
 
 
-def run_one(study: Study, job: Job, data_dir: str | None) -> None:
+def run_one(job: Job, data_dir: str | None) -> None:
     """Trains one job and takes the study's measurements; what it says goes to its own log."""
     job.workdir.mkdir(parents=True, exist_ok=True)
     made_of = records.stamp(_plain(job.config), jax.__version__, records.RESULTS_VERSION)
@@ -174,9 +189,13 @@ def run_one(study: Study, job: Job, data_dir: str | None) -> None:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
+        if job.elsewhere is not None and not job.rows:
+            print(f"taken over from {job.elsewhere}")
+            mine = shutil.ignore_patterns(records.PROBE)  # each study measures for itself
+            shutil.copytree(job.elsewhere, job.workdir, ignore=mine, dirs_exist_ok=True)
         train.train_and_evaluate(job.config, job.workdir, data_dir=data_dir)
-        if study.probe is not None:
-            probed = study.probe(job.workdir, data_dir)
+        if job.study.probe is not None:
+            probed = job.study.probe(job.workdir, data_dir)
             workdirs.write_json(job.workdir / records.PROBE, probed)
 
 

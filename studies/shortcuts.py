@@ -38,7 +38,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     figure, axes = drawing.new(
         1,
         3,
-        title="Any shortcut beats none; which one matters little",
+        title="Residual nets by kind of shortcut, and the plain net without",
         subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
         size=(16, 5.2),
     )
@@ -48,7 +48,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
     printed = {label: [float(value)] for label, value in published.SHORTCUTS.items()}
     drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY), digits=2)
-    drawing.heading(axes[0][2], "Published: 34 layers, ImageNet top-1, ten crops", "error (%)")
+    drawing.heading(axes[0][2], "Published: ImageNet top-1, 34 layers", "error (%)")
     return figure
 
 

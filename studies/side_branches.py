@@ -3,6 +3,7 @@
 A head of weight 0 gives no gradient to the trunk; "aux1 alone" is both heads, aux2 with weight 0.
 """
 
+import statistics
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -62,10 +63,9 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
         size=(16, 5.2),
     )
-    drawing.curves(axes[0][0], records, room=0.8)
-    drawing.heading(axes[0][0], "Test error of the main head", "step", "error")
     settled = [100 * r.last("test_error") for seeds in records.values() for r in seeds.values()]
-    axes[0][0].set_ylim(0, max(8 * sorted(settled)[len(settled) // 2], 10))
+    drawing.curves(axes[0][0], records, room=0.8, top=max(10, 8 * statistics.median(settled)))
+    drawing.heading(axes[0][0], "Test error of the main head", "step", "error")
     drawing.bars(
         axes[0][1],
         drawing.finals(records, "test_error"),

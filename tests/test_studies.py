@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def folder(tiny: Study, tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
     """The working folder of the study, run whole."""
     folder = tmp_path_factory.mktemp("work")
-    assert runner.run_all(tiny, runner.jobs(tiny, "synthetic", [0], folder), data_dir) == {}
+    assert runner.run_all(runner.jobs(tiny, "synthetic", [0], folder), data_dir) == {}
     return folder
 
 
@@ -122,10 +123,10 @@ def test_a_run_cut_off_goes_on_and_gives_the_same_record(
     jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
     monkeypatch.setattr("training.preemption.Preemption.requested", lambda self, step: step == 1)
     with pytest.raises(runner.Stopped, match="one, seed 0"):
-        runner.run_all(tiny, jobs, data_dir)
+        runner.run_all(jobs, data_dir)
     monkeypatch.undo()
     assert not jobs[0].finished
-    assert runner.run_all(tiny, jobs[:1], data_dir) == {}
+    assert runner.run_all(jobs[:1], data_dir) == {}
     assert "resumed after step 1" in (jobs[0].workdir / runner.LOG).read_text()
     whole = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
     assert jobs[0].record() == whole
@@ -141,7 +142,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 
     monkeypatch.setattr("train.train_and_evaluate", train)
     jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
-    failed = runner.run_all(tiny, jobs, None)
+    failed = runner.run_all(jobs, None)
     assert failed == {"one, seed 0": "the loss of step 0 is not finite"}
     assert [job.finished for job in jobs] == [False, True]
     assert "one, seed 0 failed: the loss of step 0 is not finite" in capsys.readouterr().out
@@ -153,6 +154,17 @@ def test_results_of_another_version_are_marked_and_not_mixed(
     monkeypatch.setattr(records, "RESULTS_VERSION", 2)
     jobs = runner.jobs(tiny, "synthetic", [0], folder)
     assert [job.state for job in jobs] == ["to run (left aside: 1 of results version 1)"] * 2
+
+
+def test_a_run_that_another_study_made_is_taken_over(
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "other/synthetic")
+    [job, _] = runner.jobs(tiny, "synthetic", [0], tmp_path / "tiny/synthetic")
+    assert job.state == "done in other"
+    assert runner.run_all([job], data_dir) == {}
+    assert "finished already" in (job.workdir / runner.LOG).read_text()
+    assert job.record() == runner.jobs(tiny, "synthetic", [0], folder)[0].record()
 
 
 def test_fingerprint_is_of_config_jax_and_version() -> None:
