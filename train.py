@@ -11,6 +11,7 @@ import pathlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from contextlib import nullcontext as nothing
 from functools import partial
 from typing import Any
@@ -97,7 +98,7 @@ def train_and_evaluate(
     description = describe(run)
     writes = jax.process_index() == 0  # of several processes, the first keeps the books
 
-    with workdirs.claim(workdir) if writes else nothing():
+    with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
         # The workdir: one config, one run.
         if writes:
             workdirs.adopt_config(workdir, config.to_dict(), extend=extend)
@@ -118,6 +119,8 @@ def train_and_evaluate(
 
         # What the run gave.
         rows = metrics.read(workdir)
+        if config.data.on_damage == "skip":
+            description["damaged"] = run.pipeline.damaged  # images passed over since this start
         result = metrics.result(rows, description)
         if writes:
             workdirs.write_json(workdir / "result.json", result)

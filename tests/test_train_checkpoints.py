@@ -16,7 +16,9 @@ def state(seed: int) -> dict[str, jax.Array]:
     return {"w": jax.random.normal(jax.random.key(seed), (256, 256)), "step": jnp.asarray(seed)}
 
 
-def save(workdir: pathlib.Path, steps: list[int], keep: int = 2, errors: dict | None = None) -> None:
+def save(
+    workdir: pathlib.Path, steps: list[int], keep: int = 2, errors: dict | None = None
+) -> None:
     with Checkpoints(workdir, keep=keep) as checkpoints:
         for step in steps:
             checkpoints.save(step, state(step), validation_error=(errors or {}).get(step))
