@@ -13,6 +13,7 @@ from studies import drawing
 from studies.drawing import SERIES
 from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.tables import steps_to
 
 WHOLE, DROPOUT = "AlexNet", "with dropout 0.5"
 NO_LRN, POOL2 = "without LRN", "pooling 2×2, no overlap"
@@ -90,7 +91,7 @@ STUDY = Study(
     ),
     columns=(
         Column("parameters", lambda r: r.result["params"], digits=0),
-        Column("steps to 10% training error", lambda r: r.steps_to(0.1), digits=0),
+        steps_to(0.1),
     ),
     published={
         NO_LRN: "1.4 points more (ImageNet top-1)",

@@ -17,6 +17,7 @@ from studies import drawing, published
 from studies.drawing import PLAIN, RESIDUAL
 from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.tables import steps_to
 from training import trained
 
 DEPTHS = (20, 32, 44, 56)
@@ -148,11 +149,14 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     depths = [depth for depth in DEPTHS if label("plain", depth) in records]
     _against_depth(axes[0][0], records, depths)
     _as_published(axes[0][1])
-    for panel, kind in zip(axes[1], ("plain", "ResNet"), strict=True):
+    labels = [
         _against_step(panel, kind, records, depths)
+        for panel, kind in zip(axes[1], ("plain", "ResNet"), strict=True)
+    ]
     top = max(panel.get_ylim()[1] for panel in axes[1])
-    for panel in axes[1]:
+    for panel, names in zip(axes[1], labels, strict=True):
         panel.set_ylim(0, top)
+        drawing.ends(panel, names)
     _responses(axes[2][0], records, in_order=True)
     _responses(axes[2][1], records, in_order=False)
     return figure
@@ -196,8 +200,10 @@ def _as_published(axes: Any) -> None:
     drawing.ends(axes, labels, gap=0.12)
 
 
-def _against_step(axes: Any, kind: str, records: Records, depths: list[int]) -> None:
-    labels = []
+def _against_step(
+    axes: Any, kind: str, records: Records, depths: list[int]
+) -> list[tuple[float, float, str, str]]:
+    labels: list[tuple[float, float, str, str]] = []
     for index, depth in enumerate(depths):
         seeds = records.get(label(kind, depth))
         if not seeds:
@@ -213,7 +219,7 @@ def _against_step(axes: Any, kind: str, records: Records, depths: list[int]) -> 
     )
     drawing.percent(axes)
     drawing.room_right(axes, 0.3)
-    drawing.ends(axes, labels)
+    return labels
 
 
 def _responses(axes: Any, records: Records, *, in_order: bool) -> None:
@@ -252,7 +258,7 @@ STUDY = Study(
     scales=SCALES,
     claims=CLAIMS,
     columns=(
-        Column("steps to 10% training error", lambda record: record.steps_to(0.1), digits=0),
+        steps_to(0.1),
         Column(
             "mean response sd",
             lambda record: _mean_response(record) if record.probe else None,

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from studies import drawing, published
 from studies.drawing import GREY
 from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Records, Run, Scale, Study
+from studies.tables import steps_to
 
 PRINTED_START = "printed initial weights"
 MAP = "criterion of eq. 9 (MAP)"
@@ -181,7 +182,7 @@ STUDY = Study(
             on=("digits",),
         ),
     ),
-    columns=(Column("steps to 5% test error", lambda r: r.steps_to(0.05, "test"), digits=0),),
+    columns=(steps_to(0.05, "test"),),
     published={_label(60_000): "0.95", _label(15_000): "≈ 1.7 (recalled from Fig. 6)"},
     published_heading="published: MNIST test error (%)",
     draw=draw,

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from studies import drawing, published
 from studies.drawing import GREY, SERIES
 from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Records, Run, Scale, Study
+from studies.tables import steps_to
 
 ORIGINAL, FULL = "original", "full pre-activation"
 UNITS: dict[str, dict[str, Any]] = {
@@ -84,7 +85,7 @@ STUDY = Study(
         _less(ORIGINAL, "shortcut scaled by 0.5", "train_error"),
         _less(ORIGINAL, "shortcut scaled by 0.5", "test_error"),
     ),
-    columns=(Column("steps to 10% training error", lambda r: r.steps_to(0.1), digits=0),),
+    columns=(steps_to(0.1),),
     published={
         **{label: f"{error}" for label, error in published.PREACTIVATION.items()},
         "shortcut scaled by 0.5": "fails (above 20)",

@@ -156,6 +156,6 @@ STUDY = Study(
             unit="updates",
         ),
     ),
-    columns=(Column("updates to 25% training error", steps, digits=0),),
+    columns=(Column("updates to 25% training error", steps, digits=0, missing="never"),),
     draw=draw,
 )

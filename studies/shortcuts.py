@@ -11,6 +11,7 @@ from studies import drawing, published
 from studies.drawing import GREY, PLAIN, RESIDUAL
 from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.tables import steps_to
 
 NONE, A, B, C = "none (plain)", "A: zeros appended", "B: projected where needed", "C: projected"
 KINDS = {NONE: "none", A: "A", B: "B", C: "C"}
@@ -85,7 +86,7 @@ STUDY = Study(
     ),
     columns=(
         Column("parameters", lambda record: record.result["params"], digits=0),
-        Column("steps to 10% training error", lambda record: record.steps_to(0.1), digits=0),
+        steps_to(0.1),
     ),
     published=published.SHORTCUTS,
     published_heading="published: 34 layers, ImageNet top-1 error, ten crops (%)",

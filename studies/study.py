@@ -92,12 +92,16 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of the table besides the errors: mean ± sd over seeds of `value`."""
+    """A column of the table: mean ± sd over seeds of `value`, `factor` times.
+
+    missing: what stands where no seed has a value.
+    """
 
     heading: str
     value: Number
     digits: int = 1
     factor: float = 1.0  # 100 makes a fraction percent
+    missing: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

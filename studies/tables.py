@@ -12,6 +12,17 @@ from studies.records import Record
 from studies.study import Column, Records, Study, seeds_of
 
 
+def steps_to(error: float, group: str = "train") -> Column:
+    """The column of the steps until an error is reached, to the nearest logged step."""
+    what = {"train": "training", "test": "test"}[group]
+    return Column(
+        f"steps to {100 * error:g}% {what} error",
+        lambda record: record.steps_to(error, group),
+        digits=0,
+        missing="never",
+    )
+
+
 def _best(which: str) -> Column:
     def value(record: Record) -> float | None:
         entry = record.result[which]
@@ -38,10 +49,10 @@ ERRORS = (
 
 
 def spread(values: Sequence[float | None], *, digits: int = 1, factor: float = 1.0) -> str:
-    """ "mean ± sd" of the values; how many reached a value where some have none."""
+    """ "mean ± sd" of the values; how many have one where some do not, "" where none has."""
     have = [factor * value for value in values if value is not None]
     if not have:
-        return "never" if values else ""
+        return ""
     text = f"{statistics.mean(have):,.{digits}f}"
     if len(have) > 1:
         text += f" ± {statistics.stdev(have):,.{digits}f}"
@@ -66,7 +77,8 @@ def cells(study: Study, records: Records) -> list[list[str]]:
         row = [label, str(len(seeds))]
         for column in columns:
             values = [column.value(record) for record in seeds.values()]
-            row.append(spread(values, digits=column.digits, factor=column.factor))
+            text = spread(values, digits=column.digits, factor=column.factor)
+            row.append(text or column.missing)
         rows.append([*row, study.published.get(label, "")] if printed else row)
     return rows
 
@@ -89,7 +101,10 @@ def on_data(study: Study, data: str) -> str:
     """A sentence that says whether the data is the paper's."""
     if study.scales[data].papers_data:
         return f"On {data}, the paper's own data."
-    return f"On {data}, which is not the paper's data: the verdicts speak for this data alone."
+    text = f"On {data}, which is not the paper's data: the verdicts speak for this data alone."
+    if data == "digits":
+        text += " Its 360 test images make one image 0.28 points."
+    return text
 
 
 def provenance(records: Records) -> dict[str, str]:

@@ -12,6 +12,7 @@ from studies import drawing, published
 from studies.drawing import GREY
 from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.tables import steps_to
 
 COLUMNS = {
     "A": "A (11 layers)",
@@ -96,7 +97,7 @@ STUDY = Study(
     columns=(
         Column("million parameters", lambda r: r.result["params"], digits=2, factor=1e-6),
         Column("million multiply-adds", lambda r: r.result["multiply_adds"], factor=1e-6),
-        Column("steps to 10% training error", lambda r: r.steps_to(0.1), digits=0),
+        steps_to(0.1),
     ),
     published={COLUMNS[column]: f"{error}" for column, error in published.VGG.items()},
     published_heading="published: ImageNet top-1 error, S = Q = 256 (%)",
