@@ -8,7 +8,7 @@ the side heads are aux1 (on 4a) and aux2 (on 4d), in that order. What the paper 
 network. Imports only `models`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -141,6 +141,7 @@ class GoogLeNet(Network):
 
     stem: str = "7x7"  # "3x3" is for inputs of 16 to 32 pixels: stride 1 and one pooling
     module: str = "reduced"
+    reduction: float = 1.0  # multiplies the widths of the modules' two reductions besides `width`
     kernel_5x5: int = 5  # of the branch called 5×5
     pool4: int = 3  # window of the pooling before 5a
     head_pool: str = "5x5/3"
@@ -169,6 +170,8 @@ class GoogLeNet(Network):
                 raise ValueError(f"{field}: must be in [0, 1), not {getattr(self, field)}")
         if self.batch_norm_group < 0:
             raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
+        if not self.reduction > 0:
+            raise ValueError(f"reduction: must be above 0, not {self.reduction}")
         super().__post_init__()
 
     @nn.compact
@@ -198,7 +201,7 @@ class GoogLeNet(Network):
             elif name == "5a":
                 x = pool(window=self.pool4, name="pool4")(x)
             x = InceptionModule(
-                features=tuple(self.channels(width) for width in features),
+                features=self.module_features(features),
                 kind=self.module,
                 kernel_5x5=self.kernel_5x5,
                 conv=conv,
@@ -219,6 +222,15 @@ class GoogLeNet(Network):
         x = GlobalAvgPool(name="pool5")(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return Dense(self.num_classes, **dense, name="linear")(x), side
+
+    def module_features(self, printed: Sequence[int]) -> tuple[int, ...]:
+        """The widths of a module from those of its row in Table 1."""
+        one, three_reduce, three, five_reduce, five, projected = printed
+        three_reduce, five_reduce = (
+            round(width * self.reduction) for width in (three_reduce, five_reduce)
+        )
+        widths = (one, three_reduce, three, five_reduce, five, projected)
+        return tuple(self.channels(width) for width in widths)
 
     def first_layers(self, images: jax.Array, conv: Mapping[str, Any], train: bool) -> jax.Array:
         """conv1 and its activation: plain, as a depthwise and a 1×1 layer, or for small images."""

@@ -6,6 +6,8 @@ from errors import UserError
 from studies import (
     alexnet_parts,
     degradation,
+    depth_1x1,
+    inception_cost,
     lenet_1998,
     nin_head,
     preactivation,
@@ -26,8 +28,10 @@ STUDIES: dict[str, Study] = {
         alexnet_parts,
         vgg_depth,
         nin_head,
+        inception_cost,
         side_branches,
         lenet_1998,
+        depth_1x1,
     )
 }
 

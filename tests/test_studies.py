@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from matplotlib.figure import Figure
 
+import models
 import reproduce
 import studies
 from errors import UserError
@@ -332,3 +333,20 @@ def test_table_has_mean_sd_and_the_published_value(tiny: Study, folder: pathlib.
 def test_spread_says_how_many_seeds_got_there() -> None:
     assert tables.spread([3.0, None, 5.0], digits=0) == "4 ± 1 (2 of 3 seeds)"
     assert tables.spread([None, None]) == ""
+
+
+def test_reductions_of_an_inception_module_are_swept_without_its_outputs() -> None:
+    """Module 3a of Table 1 (192 maps in) with half its reductions: 48 and 8 maps, not 96 and 16."""
+    network = models.create({"name": "googlenet_2014", "reduction": 0.5})
+    params = models.variables_of(network)["params"]["inception_3a"]
+    shapes = {name: layer["kernel"].shape for name, layer in params.items()}
+    assert shapes == {
+        "1x1": (1, 1, 192, 64),
+        "3x3_reduce": (1, 1, 192, 48),
+        "3x3": (3, 3, 48, 128),
+        "5x5_reduce": (1, 1, 192, 8),
+        "5x5": (5, 5, 8, 32),
+        "pool_proj": (1, 1, 192, 32),
+    }
+    with pytest.raises(ValueError, match=r"reduction: must be above 0, not 0\.0"):
+        models.create({"name": "googlenet_2014", "reduction": 0.0})

@@ -1,0 +1,126 @@
+"""Szegedy et al. 2014, Fig. 2: naive modules against modules with 1×1 reductions, cost and error.
+
+The lecture's worked example (28×28×192 to 32 maps by 5×5: 120.4M multiplications, 12.4M through 16
+maps) is measured on its own networks; the width of the reductions is swept, for the claim that
+shrinking does not hurt while it is reasonable.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+import models
+from models import cost
+from studies import drawing
+from studies.drawing import GREY, PLAIN, RESIDUAL
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.tables import steps_to
+
+NAIVE = "naive modules"
+REDUCTIONS = (0.25, 0.5, 1.0, 2.0)
+LECTURE = {"5×5 alone": "lecture_conv5x5", "5×5 behind 1×1": "lecture_conv5x5_bottleneck"}
+
+
+def label(reduction: float) -> str:
+    """ "reductions ×0.5"."""
+    return f"reductions ×{reduction:g}"
+
+
+def _runs(data: str, naive_seconds: float, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    config = f"configs/googlenet.py:aux=off,data={data}"
+    return (
+        Run(NAIVE, f"{config},module=naive", naive_seconds, overrides),
+        *(
+            Run(label(reduction), config, seconds, {**overrides, "model.reduction": reduction})
+            for reduction in REDUCTIONS
+        ),
+    )
+
+
+def _test(seed: Mapping[str, Record], name: str) -> float:
+    return 100 * seed[name].last("test_error")
+
+
+def millions(record: Record) -> float:
+    """Multiply-adds of an image, in millions."""
+    return record.result["multiply_adds"] / 1e6
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Error against cost, training error, and the lecture's example as measured."""
+    figure, axes = drawing.new(
+        1,
+        3,
+        title="Inception modules: what 1×1 reductions save, and what they cost in error",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    colours = {name: PLAIN if name == NAIVE else RESIDUAL for name in records}
+    panel, names = axes[0][0], []
+    for name, seeds in records.items():
+        errors = [100 * record.last("test_error") for record in seeds.values()]
+        at = millions(next(iter(seeds.values())))
+        drawing.scatter(panel, [at], [errors], colours[name])
+        names.append((at, sum(errors) / len(errors), f"{name}, {at:.2g}M", colours[name]))
+    panel.set_xscale("log")
+    left, right = panel.get_xlim()
+    panel.set_xlim(left, right * 6)
+    panel.set_ylim(0, 1.25 * panel.get_ylim()[1])
+    drawing.percent(panel)
+    drawing.heading(panel, "Test error by cost", "multiply-adds an image (millions)", "error")
+    drawing.ends(panel, names)
+
+    drawing.bars(axes[0][1], drawing.finals(records, "train_error"), colours)
+    drawing.heading(axes[0][1], "Final training error", "error (%)")
+
+    lecture = {
+        text: [cost.measure(models.create({"name": name})).multiply_adds / 1e6]
+        for text, name in LECTURE.items()
+    }
+    drawing.bars(axes[0][2], lecture, dict.fromkeys(lecture, GREY), unit="M")
+    drawing.heading(
+        axes[0][2], "The lecture's example, counted on its networks", "multiply-adds (millions)"
+    )
+    return figure
+
+
+STUDY = Study(
+    name="inception_cost",
+    title="Inception: naive and reduced modules",
+    paper="Szegedy et al. 2014",
+    figure="Fig. 2 and the lecture's arithmetic",
+    question="What do 1×1 reductions save, and do they hurt?",
+    scales={
+        "digits": Scale(
+            _runs("digits", 110, 40, **{"duration": "15 epochs", "model.width": 0.125}),
+            seeds=3,
+            note="GoogLeNet at an eighth of its width, 1,437 images at 16×16, 15 epochs.",
+        ),
+    },
+    claims=(
+        Claim(
+            "naive modules cost at least five times as many multiply-adds",
+            lambda seed: millions(seed[NAIVE]) - 5 * millions(seed[label(1.0)]),
+            unit="million",
+        ),
+        Claim(
+            "reducing does not hurt: at most 1 point more test error than naive modules",
+            lambda seed: 1 - (_test(seed, label(1.0)) - _test(seed, NAIVE)),
+        ),
+        Claim(
+            "half the reductions' width does not hurt: at most 1 point more test error",
+            lambda seed: 1 - (_test(seed, label(0.5)) - _test(seed, label(1.0))),
+        ),
+        Claim(
+            "a quarter of it does: more than 1 point more test error",
+            lambda seed: _test(seed, label(0.25)) - _test(seed, label(1.0)) - 1,
+        ),
+    ),
+    columns=(
+        Column("million multiply-adds", millions, digits=2),
+        Column("parameters", lambda record: record.result["params"], digits=0),
+        steps_to(0.1),
+    ),
+    draw=draw,
+)
