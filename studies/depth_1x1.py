@@ -14,11 +14,8 @@ from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
 from studies.tables import steps_to
 
-WIDER, WITH_1X1, NARROWER = (
-    "B, wider (13 layers)",
-    "C, three 1×1 more",
-    "D, narrower, three 3×3 more",
-)
+WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
+NARROWER = "D, narrower, three 3×3 more"
 # Widths at which B and D cost what C costs at a quarter: 16.37, 16.38 and 16.31 million
 # multiply-adds on 32×32×3.
 WIDTHS = {WIDER: ("B", 0.255), WITH_1X1: ("C", 0.25), NARROWER: ("D", 0.22)}
