@@ -34,10 +34,10 @@ class Checkpoints:
     """The checkpoints of one workdir. Use as a context manager: leaving it waits for the last save.
 
     keep: how many of the newest stay. The one with the least validation error stays too, where
-    saves carry one.
+    saves carry one. read_only: leaves the folder as it is, also what a run may be writing into it.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int):
+    def __init__(self, workdir: pathlib.Path, *, keep: int, read_only: bool = False):
         self.folder = workdir.absolute() / FOLDER
         policies: list[preservation_policy.PreservationPolicy] = [
             preservation_policy.LatestN(keep),
@@ -51,7 +51,8 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                cleanup_tmp_directories=True,
+                # Orbax's own read_only would warn about each of its defaults.
+                cleanup_tmp_directories=not read_only,
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
             ),
         )

@@ -71,7 +71,7 @@ def load(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
         jax.eval_shape(run.create_state),
     )
-    with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
+    with Checkpoints(workdir, keep=config.checkpoint.keep, read_only=True) as checkpoints:
         wanted = _step(workdir, step, checkpoints.steps)
         _require_same_network(workdir / FOLDER / str(wanted), like.params)
         state = checkpoints.restore(wanted, like)
