@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 import data
 from errors import UserError
-from protocols import averaging, catalog, published, statistics
+from protocols import averaging, catalog, statistics, tables
 from protocols.catalog import Protocol
 from protocols.predictions import Predictor
 from protocols.statistics import Answers
 from streaming import Loader
-from training import command_line, devices, progress, trained, workdirs
+from training import command_line, devices, trained, workdirs
 
 FOLDER = "evaluations"
 ALL = "all"
@@ -55,6 +55,7 @@ def define_flags() -> None:
         "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
     )
     flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
+    flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
 
 
 def main() -> None:
@@ -73,11 +74,13 @@ def main() -> None:
         data_dir=given.data_dir,
         batch_size=given.batch_size,
     )
-    print(f"\n{table(reports)}")
+    print(f"\n{tables.summary(reports)}")
     if len(reports) == 1:
-        print(f"\n{details(reports[0])}")
+        print(f"\n{tables.details(reports[0])}")
     if given.published:
-        print(f"\n{published_table(reports)}")
+        print(f"\n{tables.beside_published(reports)}")
+    if given.publish:
+        tables.publish(reports, pathlib.Path(given.publish))
 
 
 def evaluate(
@@ -317,87 +320,6 @@ def report_path(
         split = f"{''.join(c if c.isalnum() else '-' for c in data_name)}-{split}"
     steps = "+".join(str(network["step"]) for network in networks)
     return workdir / FOLDER / f"{protocol}_{split}_{steps}.json"
-
-
-def percent(part: dict[str, Any] | None) -> str:
-    """An error with its interval."""
-    if part is None:
-        return ""
-    return f"{100 * part['error']:.2f}% ({100 * part['low']:.2f}-{100 * part['high']:.2f})"
-
-
-def table(reports: Sequence[dict[str, Any]]) -> str:
-    """One line a protocol, under a title that says what was tested, and on what."""
-    first = reports[0]
-    titles = [
-        f"{network['network']}, {network['workdir']}, step {network['step']} ({network['chosen']})"
-        for network in first["networks"]
-    ]
-    kind = "" if len(titles) == 1 else f"ensemble of {len(titles)}: posteriors averaged\n"
-    heading = ("protocol", "views", "top-1 error (95%)", "top-5 error (95%)", "loss")
-    rows = [(*heading, "multiply-adds", "images/s")]
-    for report in reports:
-        rows.append(
-            (
-                report["protocol"],
-                str(report["views"]),
-                percent(report["top1"]),
-                percent(report["top5"]),
-                f"{report['loss']:.4f}",
-                f"{report['multiply_adds']:,.0f}",
-                f"{report['clock']['images_per_s']:,.0f}",
-            )
-        )
-    damaged = f", {first['damaged']} damaged ones left out" if first["damaged"] else ""
-    what = f"{first['data']}, {first['split']}: {first['images']:,} images{damaged}"
-    return "\n".join([f"{kind}{chr(10).join(titles)}", what, "", progress.table(rows)])
-
-
-def details(report: dict[str, Any]) -> str:
-    """Error by class, the worst first, and the most confused pairs."""
-    worst = sorted(report["classes"], key=lambda entry: -entry["error"])[:20]
-    by_class = [("class", "images", "error (95%)")]
-    by_class += [(entry["name"], str(entry["images"]), percent(entry)) for entry in worst]
-    pairs = [("true", "taken for", "images")]
-    pairs += [
-        (pair["true"], pair["predicted"], str(pair["images"])) for pair in report["confused"][:10]
-    ]
-    return f"{progress.table(by_class)}\n\n{progress.table(pairs)}"
-
-
-def published_table(reports: Sequence[dict[str, Any]]) -> str:
-    """The papers' entries for these networks, and beside each what was measured here, if it was."""
-    names = tuple(network["network"] for network in reports[0]["networks"])
-    entries = published.rows(names)
-    if not entries:
-        return f"no paper's table has {', '.join(sorted(set(names)))}"
-    measured = {report["protocol"]: report for report in reports}
-    here = f"here, {reports[0]['data']} {reports[0]['split']}"
-    heading = ("networks", "protocol", "published on", "top-1", "top-5", f"{here}: top-1", "top-5")
-    rows = [(*heading, "source")]
-    for entry in entries:
-        report = measured.get(entry.protocol)
-        same = sorted(entry.networks) == sorted(names) and report is not None
-        rows.append(
-            (
-                _together(entry.networks),
-                entry.protocol,
-                entry.data,
-                "" if entry.top1 is None else f"{entry.top1}%",
-                "" if entry.top5 is None else f"{entry.top5}%",
-                percent(report["top1"]) if same and report else "",
-                percent(report["top5"]) if same and report else "",
-                entry.source + (f"; {entry.remark}" if entry.remark else ""),
-            )
-        )
-    return progress.table(rows)
-
-
-def _together(networks: Sequence[str]) -> str:
-    names = sorted(set(networks))
-    return " + ".join(
-        name if networks.count(name) == 1 else f"{networks.count(name)} × {name}" for name in names
-    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Sides and crops are written in the papers' pixels, where a network sees 224 × 224. A network of
 another size s × s has all protocols too: its crops are its own size, and a short side of Q becomes
-round(Q · s / 224). Raises UserError for whatever is wrong with the text; touches no image.
+round(Q · s / 224). flip=0 leaves the mirror images out, for data that have none, such as digits.
+Raises UserError for whatever is wrong with the text; touches no image.
 """
 
 import dataclasses
@@ -108,11 +109,13 @@ def _center(trained: Trained, options: Options) -> tuple[Callable[[Size], list[V
 def _ten_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     side = trained.pixels(options["side"])
     _fits(side, trained.height)
-    return (partial(geometry.ten_crop, side=side, crop=trained.height),)
+    flip = options["flip"]
+    return (partial(geometry.ten_crop, side=side, crop=trained.height, flip=flip),)
 
 
 def _grid_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
-    return (_at_all(geometry.grid_crop, trained, options["sides"], crop=trained.height),)
+    cut = {"crop": trained.height, "flip": options["flip"]}
+    return (_at_all(geometry.grid_crop, trained, options["sides"], **cut),)
 
 
 def _dense(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
@@ -122,14 +125,12 @@ def _dense(trained: Trained, options: Options) -> tuple[Callable[[Size], list[Vi
 def _crops_and_dense(
     trained: Trained, options: Options
 ) -> tuple[Callable[[Size], list[View]], ...]:
-    return (
-        *_grid_crop(trained, options),
-        *_dense(trained, {**options, "flip": 1}),
-    )
+    return (*_grid_crop(trained, options), *_dense(trained, options))
 
 
 def _crop_144(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
-    return (_at_all(geometry.squares, trained, (256, 288, 320, 352), crop=trained.height),)
+    cut = {"crop": trained.height, "flip": options["flip"]}
+    return (_at_all(geometry.squares, trained, (256, 288, 320, 352), **cut),)
 
 
 def _at_all(
@@ -154,8 +155,8 @@ KINDS: dict[str, Kind] = {
     "plain": Kind("one view, as the run itself tests", _plain),
     "flip": Kind("the run's own view and its mirror", _flip),
     "center": Kind("the central crop", _center, {"side": 256, "crop": 224}),
-    "ten_crop": Kind("Krizhevsky et al. 2012, section 4.1", _ten_crop, {"side": 256}),
-    "grid_crop": Kind(VGG, _grid_crop, {"sides": (256, 384, 512)}),
+    "ten_crop": Kind("Krizhevsky et al. 2012, section 4.1", _ten_crop, {"side": 256, "flip": 1}),
+    "grid_crop": Kind(VGG, _grid_crop, {"sides": (256, 384, 512), "flip": 1}),
     "dense": Kind(VGG, _dense, {"sides": (256,), "flip": 1, "average": "posteriors"}),
     "multi_scale": Kind(
         "He et al. 2016, section 3.4",
@@ -163,9 +164,11 @@ KINDS: dict[str, Kind] = {
         {"sides": (224, 256, 384, 480, 640), "flip": 1, "average": "posteriors"},
     ),
     "multi_crop_and_dense": Kind(
-        "Simonyan and Zisserman 2015, section 4.3", _crops_and_dense, {"sides": (256, 384, 512)}
+        "Simonyan and Zisserman 2015, section 4.3",
+        _crops_and_dense,
+        {"sides": (256, 384, 512), "flip": 1},
     ),
-    "crop_144": Kind("Szegedy et al. 2014, section 7", _crop_144),
+    "crop_144": Kind("Szegedy et al. 2014, section 7", _crop_144, {"flip": 1}),
 }
 
 

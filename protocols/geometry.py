@@ -37,9 +37,13 @@ class View:
         return top * down, left * across, height * down, width * across
 
 
-def mirrored(views: list[View]) -> list[View]:
-    """Every view, then the mirror image of every view."""
-    return [*views, *(dataclasses.replace(view, mirrored=True) for view in views)]
+def mirrored(views: list[View], flip: bool = True) -> list[View]:
+    """Every view, then the mirror image of every view (unless the images have no mirror images)."""
+    return (
+        views
+        if not flip
+        else [*views, *(dataclasses.replace(view, mirrored=True) for view in views)]
+    )
 
 
 def rescaled(stored: Size, side: int) -> Size:
@@ -81,7 +85,7 @@ def five(whole: Size, square: tuple[int, int, int], crop: int) -> list[View]:
     return [View(whole, (top + y, left + x, crop, crop), (crop, crop)) for y, x in offsets]
 
 
-def ten_crop(stored: Size, side: int, crop: int) -> list[View]:
+def ten_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
     """Corners and centre of the central side × side square, and their mirrors.
 
     Krizhevsky et al. 2012: images are rescaled to a short side of 256 and their central 256 × 256
@@ -89,28 +93,27 @@ def ten_crop(stored: Size, side: int, crop: int) -> list[View]:
     """
     tall, wide = rescaled(stored, side)
     (top,), (left,) = spread(tall, side, 1), spread(wide, side, 1)
-    return mirrored(five((tall, wide), (top, left, side), crop))
+    return mirrored(five((tall, wide), (top, left, side), crop), flip)
 
 
-def grid_crop(stored: Size, side: int, crop: int, points: int = 5) -> list[View]:
-    """A regular points × points grid of crops over the image at short side `side`, and mirrors.
+def grid_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
+    """A regular 5 × 5 grid of crops over the image at short side `side`, and their mirrors.
 
     Simonyan and Zisserman 2015, section 3.2: 5×5 and two flips, 50 crops a scale.
     """
     tall, wide = rescaled(stored, side)
-    tops, lefts = spread(tall, crop, points), spread(wide, crop, points)
+    tops, lefts = spread(tall, crop, 5), spread(wide, crop, 5)
     size = (crop, crop)
-    return mirrored([View((tall, wide), (y, x, *size), size) for y in tops for x in lefts])
+    return mirrored([View((tall, wide), (y, x, *size), size) for y in tops for x in lefts], flip)
 
 
 def dense(stored: Size, side: int, flip: bool = True) -> list[View]:
     """The uncropped image at short side `side`, and its mirror. Simonyan and Zisserman, 3.2."""
     size = rescaled(stored, side)
-    views = [View(size, (0, 0, *size), size, dense=True)]
-    return mirrored(views) if flip else views
+    return mirrored([View(size, (0, 0, *size), size, dense=True)], flip)
 
 
-def squares(stored: Size, side: int, crop: int) -> list[View]:
+def squares(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
     """GoogLeNet's 36 views of one scale: three squares, six views of each, and their mirrors.
 
     Szegedy et al. 2014, section 7: the left, centre and right square (top, centre and bottom of a
@@ -122,4 +125,4 @@ def squares(stored: Size, side: int, crop: int) -> list[View]:
     for y, x in zip(spread(tall, side, 3), spread(wide, side, 3), strict=True):
         views += five((tall, wide), (y, x, side), crop)
         views.append(View((tall, wide), (y, x, side, side), (crop, crop)))
-    return mirrored(views)
+    return mirrored(views, flip)

@@ -150,6 +150,10 @@ def test_the_squares_of_a_portrait_are_top_centre_and_bottom():
         ("multi_scale", 10),
         ("multi_crop_and_dense", 156),
         ("crop_144", 144),
+        ("ten_crop:flip=0", 5),
+        ("grid_crop:flip=0", 75),
+        ("multi_crop_and_dense:flip=0", 78),
+        ("crop_144:flip=0", 72),
     ],
 )
 def test_every_image_has_the_same_number_of_views_inside_it(stored, trained, text, count):
@@ -200,7 +204,8 @@ def test_a_central_crop_of_another_size_is_shown_to_the_dense_form():
         ("grid_crop:sides=256+200", "whose short side is 200"),
         ("center:side=256,crop=320", "a crop of 320×320 pixels does not fit"),
         ("ten_crop:sides=256", "options: side=256"),
-        ("crop_144:side=256", "options: none"),
+        ("crop_144:side=256", "options: flip=1"),
+        ("plain:side=256", "options: none"),
         ("dense:sides=256+x", "expected 256+384"),
         ("dense:flip=2", "expected 0 or 1"),
         ("multi_scale:average=logits", "expected posteriors or scores"),

@@ -1,0 +1,147 @@
+"""What evaluate.py prints and publishes: one line a protocol, errors in percent.
+
+Made of the reports alone, so that a published table can be made again from its numbers.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from errors import UserError
+from protocols import published
+from training import progress, workdirs
+
+
+def percent(part: dict[str, Any] | None) -> str:
+    """An error with its interval."""
+    if part is None:
+        return ""
+    return f"{100 * part['error']:.2f}% ({100 * part['low']:.2f}-{100 * part['high']:.2f})"
+
+
+def summary(reports: Sequence[dict[str, Any]]) -> str:
+    """One line a protocol, under a title that says what was tested, and on what."""
+    first = reports[0]
+    titles = [
+        f"{network['network']}, {network['workdir']}, step {network['step']} ({network['chosen']})"
+        for network in first["networks"]
+    ]
+    kind = "" if len(titles) == 1 else f"ensemble of {len(titles)}: posteriors averaged\n"
+    heading = ("protocol", "views", "top-1 error (95%)", "top-5 error (95%)", "loss")
+    rows = [(*heading, "multiply-adds", "images/s")]
+    for report in reports:
+        rows.append(
+            (
+                report["protocol"],
+                str(report["views"]),
+                percent(report["top1"]),
+                percent(report["top5"]),
+                f"{report['loss']:.4f}",
+                f"{report['multiply_adds']:,.0f}",
+                f"{report['clock']['images_per_s']:,.0f}",
+            )
+        )
+    damaged = f", {first['damaged']} damaged ones left out" if first["damaged"] else ""
+    what = f"{first['data']}, {first['split']}: {first['images']:,} images{damaged}"
+    return "\n".join([f"{kind}{chr(10).join(titles)}", what, "", progress.table(rows)])
+
+
+def details(report: dict[str, Any]) -> str:
+    """Error by class, the worst first, and the most confused pairs."""
+    worst = sorted(report["classes"], key=lambda entry: -entry["error"])[:20]
+    by_class = [("class", "images", "error (95%)")]
+    by_class += [(entry["name"], str(entry["images"]), percent(entry)) for entry in worst]
+    pairs = [("true", "taken for", "images")]
+    pairs += [
+        (pair["true"], pair["predicted"], str(pair["images"])) for pair in report["confused"][:10]
+    ]
+    return f"{progress.table(by_class)}\n\n{progress.table(pairs)}"
+
+
+def beside_published(reports: Sequence[dict[str, Any]]) -> str:
+    """The papers' entries for these networks, and beside each what was measured here, if it was."""
+    names = tuple(network["network"] for network in reports[0]["networks"])
+    entries = published.rows(names)
+    if not entries:
+        return f"no paper's table has {', '.join(sorted(set(names)))}"
+    measured = {report["protocol"]: report for report in reports}
+    here = f"here, {reports[0]['data']} {reports[0]['split']}"
+    heading = ("networks", "protocol", "published on", "top-1", "top-5", f"{here}: top-1", "top-5")
+    rows = [(*heading, "source")]
+    for entry in entries:
+        report = measured.get(entry.protocol)
+        same = sorted(entry.networks) == sorted(names) and report is not None
+        rows.append(
+            (
+                _together(entry.networks),
+                entry.protocol,
+                entry.data,
+                "" if entry.top1 is None else f"{entry.top1}%",
+                "" if entry.top5 is None else f"{entry.top5}%",
+                percent(report["top1"]) if same and report else "",
+                percent(report["top5"]) if same and report else "",
+                entry.source + (f"; {entry.remark}" if entry.remark else ""),
+            )
+        )
+    return progress.table(rows)
+
+
+def _together(networks: Sequence[str]) -> str:
+    names = sorted(set(networks))
+    return " + ".join(
+        name if networks.count(name) == 1 else f"{networks.count(name)} × {name}" for name in names
+    )
+
+
+# What a published table is made of: nothing that depends on the machine.
+KEPT = (
+    *("protocol", "source", "data", "split", "average", "views", "multiply_adds"),
+    *("images", "damaged", "top1", "top5", "loss"),
+)
+
+
+def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
+    """Writes <stem>.json, the numbers, and <stem>.md, the table that `markdown` makes of them.
+
+    Raises UserError where they cannot be written.
+    """
+    networks = [
+        {key: value for key, value in network.items() if key != "workdir"}
+        for network in reports[0]["networks"]
+    ]
+    kept = {
+        "networks": networks,
+        "protocols": [{key: report[key] for key in KEPT} for report in reports],
+    }
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        workdirs.write_json(stem.with_name(f"{stem.name}.json"), kept)
+        stem.with_name(f"{stem.name}.md").write_text(markdown(kept))
+    except OSError as error:
+        raise UserError(f"--publish: {stem} cannot be written ({error.strerror})") from None
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    """Error against cost, protocol by protocol, the cheapest first."""
+    first = kept["protocols"][0]
+    networks = [
+        f"{network['network']} (seed {network['seed']}, trained on {network['trained_on']}, step "
+        f"{network['step']}: {network['chosen']})"
+        for network in kept["networks"]
+    ]
+    lines = [
+        f"{' and '.join(networks)}, on the {first['images']:,} {first['split']} images of "
+        f"{first['data']}.",
+        "",
+        "| protocol | views | multiply-adds an image | cost | top-1 error (95%) | top-5 | loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    one = min(entry["multiply_adds"] for entry in kept["protocols"])
+    for entry in sorted(kept["protocols"], key=lambda entry: entry["multiply_adds"]):
+        top5 = "" if entry["top5"] is None else f"{100 * entry['top5']['error']:.2f}%"
+        lines.append(
+            f"| {entry['protocol']} | {entry['views']} | {entry['multiply_adds']:,.0f} | "
+            f"×{entry['multiply_adds'] / one:.1f} | {percent(entry['top1'])} | {top5} | "
+            f"{entry['loss']:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
