@@ -1,7 +1,7 @@
 """The curves of any runs over each other: `reproduce.py --curves runs/a runs/b`."""
 
-import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 from errors import UserError
@@ -19,8 +19,7 @@ def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Pa
     )
     panels = list(zip(axes[0], ("error", "loss"), (100.0, 1.0), strict=True))
     labels: dict[str, list[tuple[float, float, str, str]]] = {"error": [], "loss": []}
-    names = _names(workdirs)
-    for index, (workdir, name) in enumerate(zip(workdirs, names, strict=True)):
+    for index, (workdir, name) in enumerate(zip(workdirs, names(workdirs), strict=True)):
         if not (workdir / "config.json").exists():
             raise UserError(f"--curves: {workdir}: no run here (it has no config.json)")
         rows = metrics.read(workdir)
@@ -35,6 +34,7 @@ def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Pa
                 panel.plot(steps, values, color=colour, **style)
             end = f"{values[-1]:.2f}%" if metric == "error" else f"{values[-1]:.3g}"
             labels[metric].append((steps[-1], values[-1], f"{name} {end}", colour))
+    axes[0][1].set_yscale("log")
     for panel, metric, _ in panels:
         drawing.heading(panel, metric.capitalize(), "step", metric)
         if metric == "error":
@@ -47,16 +47,10 @@ def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Pa
     return path
 
 
-def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
-    """Folder names, with the seed where runs of one folder name differ in it."""
-    names = [workdir.name for workdir in workdirs]
-    if len(set(names)) == len(names):
-        return names
-    made = []
+def names(workdirs: Sequence[pathlib.Path]) -> list[str]:
+    """Folder names, of a study's runs the label and the seed; whole paths where names coincide."""
+    short = []
     for workdir in workdirs:
-        try:
-            config = json.loads((workdir / "config.json").read_text())
-            made.append(f"{workdir.parent.name}/{workdir.name}, seed {config['seed']}")
-        except (OSError, json.JSONDecodeError):
-            made.append(str(workdir))
-    return made
+        of_study = re.fullmatch(r"seed(\d+)-[0-9a-f]+", workdir.name)
+        short.append(f"{workdir.parent.name}, seed {of_study[1]}" if of_study else workdir.name)
+    return short if len(set(short)) == len(short) else [str(workdir) for workdir in workdirs]

@@ -181,6 +181,8 @@ def run_all(todo: Sequence[Job], data_dir: str | None) -> dict[str, str]:
 
 def run_one(job: Job, data_dir: str | None) -> None:
     """Trains one job and takes the study's measurements; what it says goes to its own log."""
+    if job.elsewhere is not None and not job.workdir.exists():
+        take_over(job.elsewhere, job.workdir)
     job.workdir.mkdir(parents=True, exist_ok=True)
     made_of = records.stamp(_plain(job.config), jax.__version__, records.RESULTS_VERSION)
     workdirs.write_json(job.workdir / records.STAMP, made_of)
@@ -189,14 +191,18 @@ def run_one(job: Job, data_dir: str | None) -> None:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        if job.elsewhere is not None and not job.rows:
-            print(f"taken over from {job.elsewhere}")
-            mine = shutil.ignore_patterns(records.PROBE)  # each study measures for itself
-            shutil.copytree(job.elsewhere, job.workdir, ignore=mine, dirs_exist_ok=True)
         train.train_and_evaluate(job.config, job.workdir, data_dir=data_dir)
         if job.study.probe is not None:
             probed = job.study.probe(job.workdir, data_dir)
             workdirs.write_json(job.workdir / records.PROBE, probed)
+
+
+def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Copies the finished run of another study, whole or not at all."""
+    partial = workdir.with_name(workdir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(finished, partial, ignore=shutil.ignore_patterns(records.PROBE))
+    partial.rename(workdir)
 
 
 def duration(seconds: float) -> str:

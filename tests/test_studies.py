@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,7 @@ import models
 import reproduce
 import studies
 from errors import UserError
-from studies import drawing, publishing, records, runner, tables
+from studies import curves, drawing, publishing, records, runner, tables
 from studies.study import Claim, Column, Records, Run, Scale, Study, by_label
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -259,7 +260,7 @@ def test_terminated_it_is_saved_and_leaves_with_75(tmp_path: pathlib.Path) -> No
             break
     # The handlers are set once the run's folder is there.
     while not list((tmp_path / "w").glob("*/*")) and process.poll() is None:
-        pass
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 75, errors
@@ -350,3 +351,13 @@ def test_reductions_of_an_inception_module_are_swept_without_its_outputs() -> No
     }
     with pytest.raises(ValueError, match=r"reduction: must be above 0, not 0\.0"):
         models.create({"name": "googlenet_2014", "reduction": 0.0})
+
+
+def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    workdirs = sorted(path.parent for path in folder.glob("*/*/result.json"))
+    assert curves.names(workdirs) == ["one, seed 0", "two_B, seed 0"]
+    assert curves.names([tmp_path / "a/x", tmp_path / "b/x"])[0] == str(tmp_path / "a/x")
+    drawn = curves.draw_curves(workdirs, str(tmp_path / "curves.png"))
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="no run here"):
+        curves.draw_curves([tmp_path / "nowhere"], None)
