@@ -155,7 +155,7 @@ def test_a_config_is_locked_resolved_and_strict(family: str) -> None:
     config = config_of(family)
     assert config.is_locked
     assert json.loads(json.dumps(config.to_dict()))["seed"] == 0
-    with pytest.raises(UserError, match="the keys are .*scale"):
+    with pytest.raises(UserError, match=r"the keys are .*scale"):
         config_of(family, "scael=small")
     with pytest.raises(UserError, match="scale is one of "):
         config_of(family, "scale=big")

@@ -46,10 +46,14 @@ def statistics(
 
 
 def recomputed(
-    variables: dict[str, Any], batches: Iterable[tuple[jax.Array, jax.Array]], *, network: Network
+    variables: dict[str, Any],
+    batches: Iterable[tuple[jax.Array, jax.Array]],
+    *,
+    network: Network,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Any:
-    """Batch statistics: the mean over `batches` of (images, dropout key)."""
-    one = jax.jit(partial(statistics, network=network))
+    """Batch statistics, placed by `sharding`: the mean over `batches` of (images, dropout key)."""
+    one = jax.jit(partial(statistics, network=network), out_shardings=sharding)
     total: Any = None
     count = 0
     for images, dropout in batches:

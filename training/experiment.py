@@ -4,8 +4,8 @@ Everything that can be wrong with a config is found here, before anything compil
 """
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -107,17 +107,22 @@ class Experiment:
 
     def before_step(self, state: TrainState, step: int) -> TrainState:
         """The state with what is estimated anew before each pass: LeNet-5's curvatures."""
-        if self.config.optimizer.name != "levenberg_marquardt":
-            return state
-        if step % self.pipeline.steps_per_epoch:
+        if self.estimate_curvature is None or step % self.pipeline.steps_per_epoch:
             return state
         count = self.config.optimizer.patterns
         batches = range(step, step - (-count // self.config.batch_size))
         images = jnp.concatenate([self.pipeline.batch(s)["image"] for s in batches])[:count]
-        estimate = jax.jit(partial(levenberg_marquardt.curvature, self.network))
-        curvature = jax.device_put(estimate(state.params, images), devices.replicated(self.mesh))
+        curvature = self.estimate_curvature(state.params, images)
         opt_state = levenberg_marquardt.with_curvature(state.opt_state, curvature)
         return state.replace(opt_state=opt_state)
+
+    @functools.cached_property
+    def estimate_curvature(self) -> Callable[[Any, jax.Array], Any] | None:
+        """(params, images) -> curvatures, jitted; None where the optimizer takes none."""
+        if self.config.optimizer.name != "levenberg_marquardt":
+            return None
+        estimate = functools.partial(levenberg_marquardt.curvature, self.network)
+        return jax.jit(estimate, out_shardings=devices.replicated(self.mesh))
 
     def after_last_step(self, state: TrainState) -> TrainState:
         """The state with batch-norm statistics of the final weights, where the config has it so.
@@ -131,9 +136,11 @@ class Experiment:
             (self.pipeline.batch(step)["image"], key(self.config.seed, Purpose.DROPOUT, step))
             for step in range(self.steps, self.steps + count)
         )
-        batch_stats = jax.device_put(
-            batch_norm.recomputed(state.variables, batches, network=self.network),
-            devices.replicated(self.mesh),
+        batch_stats = batch_norm.recomputed(
+            state.variables,
+            batches,
+            network=self.network,
+            sharding=devices.replicated(self.mesh),
         )
         if state.averages:
             return state.replace(averages={**state.averages, "batch_stats": batch_stats})
