@@ -266,7 +266,7 @@ STUDY = Study(
         ),
     ),
     published=published.DEGRADATION,
-    published_heading="published: CIFAR-10 test error (%)",
+    published_heading="published: CIFAR-10 test error (%; ≈ is read off Fig. 6)",
     draw=draw,
     probe=probe,
 )

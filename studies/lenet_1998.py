@@ -138,8 +138,13 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         drawing.room_right(panel, 0.3)
         drawing.ends(panel, marks)
 
-    drawing.bars(axes[0][2], drawing.finals(records, "test_error"))
-    drawing.heading(axes[0][2], "Final test error of all runs", "error (%)")
+    errors_of = drawing.finals(records, "test_error")
+    saturated = errors_of.pop(PRINTED_START, None)
+    drawing.bars(axes[0][2], errors_of)
+    below = "error (%)"
+    if saturated is not None:  # off the scale of the others
+        below += f"\n{PRINTED_START}, not drawn: {statistics.mean(saturated):.1f}%"
+    drawing.heading(axes[0][2], "Final test error of all runs", below)
     return figure
 
 

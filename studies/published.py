@@ -9,10 +9,7 @@ RESIDUAL_CIFAR10 = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97}
 PLAIN_CIFAR10_READ = {20: 9.5, 32: 10.0, 44: 12.0, 56: 13.5}
 DEGRADATION = {
     **{f"ResNet-{depth}": f"{error}" for depth, error in RESIDUAL_CIFAR10.items()},
-    **{
-        f"plain-{depth}": f"≈ {error:g} (read off Fig. 6)"
-        for depth, error in PLAIN_CIFAR10_READ.items()
-    },
+    **{f"plain-{depth}": f"≈ {error:g}" for depth, error in PLAIN_CIFAR10_READ.items()},
 }
 
 # He et al. 2015, Tables 2 and 3: ImageNet validation, ten crops, top-1 error.

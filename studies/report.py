@@ -24,13 +24,14 @@ th, td { border-bottom: 1px solid #e3e3de; padding: .35rem .7rem; text-align: ri
          vertical-align: top; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; color: #444; max-width: 11rem; }
 th:first-child, td:first-child { text-align: left; }
+.numbers td:first-child { white-space: nowrap; } .verdicts td:first-child { min-width: 15rem; }
 code, pre { font: .85rem/1.45 ui-monospace, monospace; background: #f4f4f0; border-radius: 4px; }
 code { padding: .1rem .3rem; } pre { padding: .7rem .9rem; overflow-x: auto; }
 .verdict { font-weight: 600; border-radius: 4px; padding: .1rem .5rem; white-space: nowrap; }
 .reproduced { background: #dcefe1; color: #1c5c33; }
 .not-reproduced { background: #f6dcd6; color: #8a2c18; }
 .inconclusive { background: #eeeeea; color: #555; }
-nav a { margin-right: 1rem; white-space: nowrap; }
+nav a { margin-right: 1rem; display: inline-block; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
 """
 
@@ -111,7 +112,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
     lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rest]
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
 
 
 def _verdicts(rows: Sequence[Sequence[str]]) -> str:
@@ -123,7 +124,7 @@ def _verdicts(rows: Sequence[Sequence[str]]) -> str:
         body += (
             f"<tr><td>{_text(text)}</td><td>{mark}</td><td>{_text(gap)}</td><td>{seeds}</td></tr>\n"
         )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    return f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
 
 
 def _text(text: str) -> str:
