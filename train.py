@@ -52,11 +52,13 @@ STEPS_IN_FLIGHT = 16
 def main() -> None:
     """Parses the flags and trains."""
     config, workdir = CONFIG.value, WORKDIR.value
-    if config is None or (workdir is None and not DRY_RUN.value):
-        raise UserError(f"--{'config' if config is None else 'workdir'} is missing; see --help")
+    if config is None:
+        raise UserError("--config is missing; see --help")
     devices.join_cluster()
     if DRY_RUN.value:
         return dry_run(config)
+    if workdir is None:
+        raise UserError("--workdir is missing; see --help")
     try:
         train_and_evaluate(config, workdir, data_dir=DATA_DIR.value, extend=EXTEND.value)
     except preemption.Preempted as stop:

@@ -10,6 +10,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+jax.config.update("jax_disable_most_optimizations", True)
+
 # Runs of the same tiny network compile once a session, not once a test.
 COMPILED = tempfile.TemporaryDirectory(prefix="compiled")
 jax.config.update("jax_compilation_cache_dir", COMPILED.name)

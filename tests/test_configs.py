@@ -57,7 +57,7 @@ QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_pass
 
 @pytest.mark.parametrize(("family", "argument"), SMOKE)
 def test_a_family_trains(family: str, argument: str, one_device: None, data_dir: str) -> None:
-    """Its own steps on images of the paper's shape: every parameter moves, the loss stays finite."""
+    """Its own steps on images of the paper's shape: all parameters move, the loss stays finite."""
     config = config_of(family, argument)
     run = experiment.create(config, devices.create_mesh(), data_dir)
 
@@ -189,7 +189,7 @@ def test_a_config_is_locked_resolved_and_strict(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_header_says_what_a_reader_needs(family: str) -> None:
-    header = importlib.import_module(f"configs.{family}").__doc__
+    header = importlib.import_module(f"configs.{family}").__doc__ or ""
     for word in (
         "command   python train.py",
         "hardware  ",

@@ -69,7 +69,7 @@ def test_every_number_says_what_it_depends_on(run, data_dir):
 def test_best_is_chosen_on_the_validation_images(run, data_dir):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     errors = {row["step"]: row["validation"]["error"] for row in rows if "validation" in row}
-    best = min(errors, key=errors.get)
+    best = min(errors, key=lambda step: errors[step])
     (report,) = evaluated(run, step="best", split="validation", data_dir=data_dir)
     assert report["networks"][0]["step"] == best
     assert report["networks"][0]["chosen"] == "least validation error of the saved steps"
@@ -126,7 +126,8 @@ def test_a_folder_of_images_of_many_sizes(run, data_dir, tmp_path):
         height, width = example["image"].shape[:2]
         short = min(height, width)
         size = (round(width * 16 / short), round(height * 16 / short))
-        small = np.asarray(Image.fromarray(example["image"]).resize(size, Image.BILINEAR))
+        image = Image.fromarray(example["image"])
+        small = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
         top, left = (size[1] - 16 + 1) // 2, (size[0] - 16 + 1) // 2
         crop = small[top : top + 16, left : left + 16]
         wrong += int(loaded.predict(crop[None])[0] != example["label"])

@@ -175,13 +175,14 @@ def lenet():
     leaves, structure = jax.tree.flatten(models.variables_of(network)["params"])
     # Kernels of ±1/√fan-in and small biases, drawn here: no initialisation to compile.
     draws = np.random.RandomState(0)
-    params = structure.unflatten(
+    params = jax.tree.unflatten(
+        structure,
         [
             jnp.asarray(
                 draws.normal(size=leaf.shape) / np.sqrt(max(leaf.size / leaf.shape[-1], 9))
             ).astype(jnp.float32)
             for leaf in leaves
-        ]
+        ],
     )
     curvature = jax.jit(lambda p, x: levenberg_marquardt.curvature(network, p, x))(params, images)
     return network, params, images, curvature

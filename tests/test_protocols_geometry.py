@@ -72,7 +72,9 @@ def test_the_central_crop_is_that_of_training_and_of_the_middle_of_ten_and_of_th
     stored, side
 ):
     (center,) = geometry.center(stored, side, 224)
-    np.testing.assert_allclose(center.box(stored), boxes.centre(np, *stored, 224, side))
+    np.testing.assert_allclose(
+        center.box(stored), boxes.centre(np, stored[0], stored[1], 224, side)
+    )
     assert geometry.grid_crop(stored, side, 224)[12] == center
     square = geometry.ten_crop(stored, side, 224)[4]
     # The square's own offset is rounded too, so that the two may be a pixel apart.

@@ -6,6 +6,7 @@ not resampled, and crops by hand are slices.
 
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -73,7 +74,8 @@ def logits(run: Trained, pixels: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=0)
 def apply(network: Network, variables, pixels: jax.Array) -> jax.Array:
-    return network.apply(variables, pixels).logits
+    outputs: Any = network.apply(variables, pixels)
+    return outputs.logits
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Milestones are the papers', or those of the files that their authors released.
 
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,7 @@ def test_cosine_climbs_and_falls() -> None:
     np.testing.assert_allclose(rates(schedule, 0, 9, 10, 60, 110), [0.1, 1, 1, 0.5, 0], atol=1e-6)
 
 
-def plateau(**fields: object) -> schedules.Schedule:
+def plateau(**fields: Any) -> schedules.Schedule:
     default = {"rate": 1.0, "factor": 10.0, "of": "validation", "patience": 2, "least": 0.0}
     return made(name="plateau", drops=2, **{**default, **fields})
 
@@ -108,7 +109,7 @@ def test_plateau_drops_where_the_validation_error_stalls() -> None:
     schedule = plateau()
     history, seen = schedule.init(), []
     for error in (0.5, 0.4, 0.45, 0.4, 0.3, 0.35, 0.31, 0.3, 0.3, 0.3, 0.3):
-        history = schedule.after_evaluation(history, error)
+        history = schedule.after_evaluation(history, jnp.float32(error))
         seen.append(float(schedule.rate(history, jnp.int32(0))))
     # Stalls twice in a row at the 4th, 7th and 9th value; at most two drops.
     expected = [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01]
@@ -121,7 +122,7 @@ def test_plateau_of_the_training_error_takes_its_mean_between_evaluations() -> N
     for pair, expected in (((0.5, 0.3), 1.0), ((0.2, 0.4), 1.0), ((0.1, 0.5), 0.1)):
         for error in pair:
             history = schedule.after_step(history, jnp.float32(error))
-        history = schedule.after_evaluation(history, 0.0)
+        history = schedule.after_evaluation(history, jnp.zeros(()))
         np.testing.assert_allclose(schedule.rate(history, jnp.int32(0)), expected, rtol=1e-6)
 
 
@@ -159,7 +160,7 @@ def test_110_layers_warm_up_until_the_training_error_is_below_80_percent() -> No
         ),
     ],
 )
-def test_bad_fields_are_named(config: dict[str, object], message: str) -> None:
+def test_bad_fields_are_named(config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         made(**config)
 

@@ -1,5 +1,7 @@
 """The verdict's rule on numbers worked out by hand, and how seeds are paired."""
 
+from typing import Any
+
 import pytest
 
 from studies import verdict
@@ -30,14 +32,19 @@ def test_more_than_two_standard_errors(gaps: list[float], expected: str) -> None
 
 def test_seeds_are_paired_and_a_seed_that_lacks_a_run_is_left_out() -> None:
     """Gaps 2 and 4, of seeds 0 and 2: mean 3, standard error √2/√2 = 1."""
-    records = {"a": {0: 1.0, 1: 5.0, 2: 1.0}, "b": {0: 3.0, 2: 5.0}}
-    claim = Claim("b is above a", lambda seed: seed["b"] - seed["a"])
+    records: Any = {"a": {0: 1.0, 1: 5.0, 2: 1.0}, "b": {0: 3.0, 2: 5.0}}
+
+    def gap(seed: Any) -> float:  # of plain numbers instead of records
+        return seed["b"] - seed["a"]
+
+    claim = Claim("b is above a", gap)
     [found] = verdict.judge([claim], records, "digits")
     assert (found.seeds, found.mean, found.standard_error) == (2, 3.0, pytest.approx(1.0))
     assert found.outcome == REPRODUCED
 
 
 def test_a_claim_is_judged_on_its_own_data_alone() -> None:
+    records: Any = {"a": {0: 1.0}}
     claim = Claim("only there", lambda seed: 1.0, on=("cifar10",))
-    assert verdict.judge([claim], {"a": {0: 1.0}}, "digits") == []
-    assert len(verdict.judge([claim], {"a": {0: 1.0}}, "cifar10")) == 1
+    assert verdict.judge([claim], records, "digits") == []
+    assert len(verdict.judge([claim], records, "cifar10")) == 1

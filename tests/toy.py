@@ -1,5 +1,7 @@
 """A small network with two side heads, batch norm and dropout: everything a step has to handle."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ class Toy(Network):
         return Dense(self.num_classes, name="fc2")(x), side
 
 
-def toy(**fields: object) -> Toy:
+def toy(**fields: Any) -> Toy:
     return Toy(input=(6, 6, 1), num_classes=3, **fields)
 
 
@@ -39,7 +41,7 @@ def batch(count: int, seed: int = 0) -> dict[str, jax.Array]:
     }
 
 
-def lenet_config(**overrides: object) -> ConfigDict:
+def lenet_config(**overrides: Any) -> ConfigDict:
     """LeNet on 64 synthetic digits for eight steps of 16; overrides by dotted name."""
     config = base()
     config.model.name = "lenet5_modern"

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from models.lenet import LeNet5, squash
+from models import Network
+from models.lenet import squash
 
 LAYERS = ("C1", "S2", "C3", "S4", "C5", "F6")
 # ∂²E/∂x_j² of eq. 8, E = Σ_j (x_j − w_j)², at the output of F6. Eq. 9 adds a term that is left out.
@@ -44,7 +45,7 @@ def with_curvature(opt_state: Any, curvature: Any) -> Any:
     return optax.tree_utils.tree_set(opt_state, curvature=curvature)
 
 
-def curvature(network: LeNet5, params: Any, images: jax.Array) -> Any:
+def curvature(network: Network, params: Any, images: jax.Array) -> Any:
     """h of every parameter, the mean over `images` [N, H, W, C]; a tree like `params`."""
     layers: dict[str, tuple[nn.Module, jax.Array, jax.Array]] = {}
 

@@ -8,7 +8,7 @@ What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import optax
@@ -18,7 +18,7 @@ from training import parts
 from training.levenberg_marquardt import scale_by_curvature
 
 Factors = tuple[tuple[str, float], ...]  # (shell pattern of parameter names, factor)
-Optimizer = optax.GradientTransformationExtraArgs
+Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
 
 KERNELS: Factors = (("*kernel", 1.0),)
 
