@@ -4,7 +4,7 @@ command   python train.py --config=configs/nin.py --workdir=runs/nin_digits
           python train.py --config=configs/nin.py:data=cifar10,scale=paper --workdir=runs/nin
 hardware  digits: two CPU cores, minutes; cifar10 at paper scale: one GPU, hours
 paper     CIFAR-10 test error 10.41%, augmented 8.81%; CIFAR-100 35.68%; MNIST 0.47%; SVHN 2.35%
-here      see the README's results
+here      digits, seed 0: 1.94% test and 0.28% training error after 40 epochs
 deviates  paper: fixed epochs of the authors' released files instead of a stalled training error;
           ZCA with eps 0.1, pylearn2's default. Augmentation pads by 4 and flips: not printed.
           small: with the printed start the ReLU on cccp6 kills the net on digits (the loss stays

@@ -5,7 +5,8 @@ command   python train.py --config=configs/vgg.py:net=vgg_A --workdir=runs/vgg_A
 hardware  digits: two CPU cores, a minute; imagenet2012 at paper scale: eight GPUs, days
 paper     Table 3 (one scale, S = Q = 256), top-1 / top-5 error: A 29.6 / 10.4, B 28.7 / 9.9,
           C 28.1 / 9.4, D 27.0 / 8.8, E 27.3 / 9.0
-here      see the README's results
+here      digits, seed 0: vgg_A 0.83% test and 0.00% training error; in batches of 64, with half the
+          steps, 9.7 and 15.9%
 deviates  paper: He's initial weights for all nets instead of a start from a trained A (the printed
           variance of 10⁻² trains neither D nor E from scratch), on pixels of 0..1 less their mean:
           on pixels of 0..255 that start, which keeps the input's scale, diverges within four steps.
@@ -61,7 +62,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.name = synthetic((224, 224, 3), 1000)
     config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 5e-4}
     if small:
-        config.batch_size = 64
+        config.batch_size = 32
         config.data.normalize = ("scale()", "mean_sd()")
         config.schedule = {"name": "cosine", "rate": 0.02, "warmup": "1 epochs"}
         config.duration = "15 epochs"
