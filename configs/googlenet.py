@@ -4,7 +4,8 @@ command   python train.py --config=configs/googlenet.py:aux=on --workdir=runs/go
           python train.py --config=configs/googlenet.py:data=imagenet2012,scale=paper --workdir=...
 hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: one GPU, weeks (250 epochs)
 paper     10.07% top-5 error, one model and one crop (Table 3)
-here      see the README's results
+here      digits, seed 0, with side heads: 0.83% test error after 40 epochs (aux1 1.11%, aux2
+          0.56%), 0.00% training error
 deviates  paper: batch 32, rate 0.01, decay 2·10⁻⁴ and 250 epochs are those of Caffe's release, as
           the paper gives none; SGD is synchronous; Polyak's mean is taken over the weights of the
           last 50 epochs. solver=quick is Caffe's: a square root over 60 epochs.

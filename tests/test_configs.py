@@ -16,7 +16,7 @@ import pytest
 import train
 from errors import UserError
 from training import devices, experiment, metrics
-from training.step import create_state, train_step
+from training.step import TrainState, create_state, train_step
 
 FAMILIES = (
     "lenet5",
@@ -55,6 +55,18 @@ SMOKE = [
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
+def initial(run: experiment.Experiment) -> TrainState:
+    """What run.create_state makes, as one function to compile or to trace."""
+    return create_state(
+        run.network,
+        run.loss,
+        run.optimizer,
+        seed=run.config.seed,
+        schedule=run.schedule,
+        averaging=run.averaging,
+    )
+
+
 @pytest.mark.parametrize(("family", "argument"), SMOKE)
 def test_a_family_trains(family: str, argument: str, one_device: None, data_dir: str) -> None:
     """Its own steps on images of the paper's shape: all parameters move, the loss stays finite."""
@@ -65,7 +77,7 @@ def test_a_family_trains(family: str, argument: str, one_device: None, data_dir:
     def update(state: Any, inputs: Any) -> Any:
         return train_step(state, run.pipeline.prepare(inputs, state.step), **run.step_parts)
 
-    start = state = run.create_state()
+    start = state = jax.jit(partial(initial, run), compiler_options=QUICKLY)()
     for step in range(3):
         state, measured = update(run.before_step(state, step), run.pipeline.fetch(step))
         assert np.isfinite(measured["loss"])
@@ -152,16 +164,7 @@ def test_the_training_step_of_a_variant_traces(
     """The whole config is valid, and state and metrics keep their shapes and types over a step."""
     config = config_of(family, argument)
     run = experiment.create(config, devices.create_mesh(), data=False)
-    state = jax.eval_shape(
-        lambda: create_state(
-            run.network,
-            run.loss,
-            run.optimizer,
-            seed=0,
-            schedule=run.schedule,
-            averaging=run.averaging,
-        )
-    )
+    state = jax.eval_shape(partial(initial, run))
     count = config.batch_size
     batch = {
         "image": jax.ShapeDtypeStruct((count, *run.pipeline.image_shape), jnp.float32),
