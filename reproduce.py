@@ -14,8 +14,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import jax
 from absl import flags
 
+import command_line
 import data as data_sets
 import studies
 import train
@@ -24,7 +26,7 @@ from studies import publishing, runner, tables
 from studies.curves import draw_curves
 from studies.records import RESULTS_VERSION, Record
 from studies.study import ROOT, Study, by_label
-from training import command_line, preemption
+from training import preemption
 from training.progress import table
 
 STUDY = flags.DEFINE_string("study", None, "The study; its name alone does too.")
@@ -81,6 +83,7 @@ def reproduce(study: Study, data: str) -> bool:
     failed: dict[str, str] = {}
     if todo:
         # A data set that is not there is one line now instead of one a run.
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / runner.CACHE))
         data_sets.open_split(jobs[0].config.data.name, "train", DATA_DIR.value)
         try:
             failed = runner.run_all(todo, DATA_DIR.value)
