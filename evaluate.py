@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+import command_line
 import data
 from errors import UserError
 from protocols import averaging, catalog, statistics, tables
@@ -31,7 +32,7 @@ from protocols.catalog import Protocol
 from protocols.predictions import Predictor
 from protocols.statistics import Answers
 from streaming import Loader
-from training import command_line, devices, trained, workdirs
+from training import devices, trained, workdirs
 
 FOLDER = "evaluations"
 ALL = "all"

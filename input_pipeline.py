@@ -24,6 +24,7 @@ from absl import flags
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import config_flags
 
+import command_line
 import data
 import streaming
 from augmentations import recipe as recipes
@@ -32,7 +33,6 @@ from augmentations.recipe import Recipe
 from errors import UserError
 from randomness import Purpose, epoch_order, key
 from streaming import Loader, Streaming
-from training import command_line
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+import command_line
 import models
 from errors import UserError
 from models import cost
-from training import command_line, curves, devices, metrics, preemption, progress, workdirs
+from training import curves, devices, metrics, preemption, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count

@@ -1,4 +1,7 @@
-"""How the entry scripts start: flags parsed, bad input answered by one line and exit status 2."""
+"""How the entry scripts start: flags parsed, bad input answered by one line and exit status 2.
+
+Imports nothing of the project but its error type.
+"""
 
 import ast
 import re
