@@ -16,7 +16,7 @@ train: $(RUNNING)
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(TESTING)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(TESTING)
 	$(BIN)/python -m pytest -m slow
