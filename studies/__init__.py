@@ -8,6 +8,7 @@ from studies import (
     degradation,
     depth_1x1,
     inception_cost,
+    lenet5_modern,
     lenet_1998,
     nin_head,
     preactivation,
@@ -21,6 +22,7 @@ from studies.study import Study
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (
+        lenet5_modern,
         degradation,
         shortcuts,
         preactivation,

@@ -1,0 +1,82 @@
+"""The main job over seeds: LeNet-5's modern form on digits, and on Fashion-MNIST.
+
+No figure of the paper: its number to stand beside is LeCun et al. 1998, section III.B, 0.95% test
+error on MNIST, by the network and training of 1998.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from studies import drawing, published
+from studies.drawing import GREY, SERIES
+from studies.records import Record
+from studies.study import Claim, Records, Run, Scale, Study
+from studies.tables import steps_to
+
+MODERN = "LeNet-5, modern"
+
+
+def _right(least: float, data: str) -> Claim:
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (1 - seed[MODERN].last("test_error")) - least
+
+    return Claim(f"{least:g}% of the test images or more are read right", gap, on=(data,))
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Training and test error by step, and the final test error of every seed."""
+    figure, axes = drawing.new(
+        1,
+        2,
+        title=f"LeNet-5's modern form on {data}",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(13, 4.8),
+    )
+    ends = []
+    for group, colour in (("test", SERIES[0]), ("train", SERIES[1])):
+        steps, errors = drawing.mean_curve(records[MODERN].values(), group)
+        axes[0][0].plot(steps, errors, color=colour, linewidth=2)
+        ends.append((steps[-1], errors[-1], f"{group} {errors[-1]:.2f}%", colour))
+    axes[0][0].set_ylim(0, max(4.0, 4 * max(error for _, error, _, _ in ends)))
+    drawing.room_right(axes[0][0], 0.2)
+    drawing.ends(axes[0][0], ends)
+    drawing.percent(axes[0][0])
+    drawing.heading(axes[0][0], "Error (training: while it learns)", "step", "error")
+    finals = drawing.finals(records, "test_error")
+    printed = {"LeNet-5 of 1998 on MNIST, printed": [published.LENET_FINAL]}
+    drawing.bars(axes[0][1], {**finals, **printed}, dict.fromkeys(printed, GREY), digits=2)
+    drawing.heading(axes[0][1], "Final test error", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="lenet5_modern",
+    title="LeNet-5, the modern form: the main job over seeds",
+    paper="LeCun, Bottou, Bengio, Haffner 1998",
+    figure="the number of section III.B",
+    question="What does the main job give, and how much does it vary with the seed?",
+    scales={
+        "digits": Scale(
+            (Run(MODERN, "configs/lenet5.py:data=digits", 20),),
+            seeds=5,
+            note="1,437 training and 360 test images resized to 32×32, 60 epochs of batches of 64.",
+        ),
+        "fashion_mnist": Scale(
+            (Run(MODERN, "configs/lenet5.py:data=fashion_mnist", 220),),
+            seeds=3,
+            note="60,000 training and 10,000 test images resized to 32×32, 20 epochs.",
+        ),
+        "mnist": Scale(
+            (Run(MODERN, "configs/lenet5.py:data=mnist", 220),),
+            seeds=3,
+            note="60,000 training and 10,000 test images resized to 32×32, 20 epochs.",
+            papers_data=True,
+        ),
+    },
+    claims=(_right(98.0, "digits"), _right(90.0, "fashion_mnist"), _right(99.05, "mnist")),
+    columns=(steps_to(0.05),),
+    published={MODERN: f"{published.LENET_FINAL}"},
+    published_heading="published: LeNet-5 of 1998 on MNIST, test error (%)",
+    draw=draw,
+)
