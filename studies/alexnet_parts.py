@@ -90,7 +90,7 @@ STUDY = Study(
         ),
     ),
     columns=(
-        Column("parameters", lambda r: r.result["params"], digits=0),
+        Column("parameters", lambda r: r.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
     published={

@@ -75,8 +75,8 @@ STUDY = Study(
         _less(NARROWER, WITH_1X1, "test_error", "3×3 layers give less test error than 1×1 layers"),
     ),
     columns=(
-        Column("million multiply-adds", lambda r: r.result["multiply_adds"], 2, 1e-6),
-        Column("parameters", lambda r: r.result["params"], digits=0),
+        Column("million multiply-adds", lambda r: r.result["multiply_adds"], 2, 1e-6, spread=False),
+        Column("parameters", lambda r: r.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
     published={

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from PIL import Image
 
 from studies.records import Record
@@ -124,7 +124,11 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
 def room_right(axes: Axes, share: float) -> None:
     """Leaves a share of the x axis free at the right for labels."""
     left, right = axes.get_xlim()
-    axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= right])
+    ticks = list(axes.get_xticks())
+    if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
+        # As many as the curves' share of the axis has room for.
+        ticks = list(MaxNLocator(max(2, int(7 / (1 + share)))).tick_values(left, right))
+    axes.set_xticks([tick for tick in ticks if left <= tick <= right])
     axes.set_xlim(left, right + share * (right - left))
 
 

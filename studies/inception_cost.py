@@ -118,8 +118,8 @@ STUDY = Study(
         ),
     ),
     columns=(
-        Column("million multiply-adds", millions, digits=2),
-        Column("parameters", lambda record: record.result["params"], digits=0),
+        Column("million multiply-adds", millions, digits=2, spread=False),
+        Column("parameters", lambda record: record.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
     draw=draw,

@@ -83,7 +83,7 @@ STUDY = Study(
         _less(DENSE_DROPOUT, DENSE),
         _less(POOLED_DROPOUT, POOLED),
     ),
-    columns=(Column("parameters", lambda r: r.result["params"], digits=0),),
+    columns=(Column("parameters", lambda r: r.result["params"], digits=0, spread=False),),
     published={
         label: f"{error} (recalled)" if label != POOLED_DROPOUT else f"{error}"
         for label, error in published.NIN_HEADS.items()

@@ -85,7 +85,7 @@ STUDY = Study(
         _less(C, B, "test_error"),
     ),
     columns=(
-        Column("parameters", lambda record: record.result["params"], digits=0),
+        Column("parameters", lambda record: record.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
     published=published.SHORTCUTS,

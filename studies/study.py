@@ -102,6 +102,7 @@ class Column:
     digits: int = 1
     factor: float = 1.0  # 100 makes a fraction percent
     missing: str = ""
+    spread: bool = True  # False for what the config decides, the same for all seeds
 
 
 @dataclasses.dataclass(frozen=True)

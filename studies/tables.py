@@ -77,6 +77,7 @@ def cells(study: Study, records: Records) -> list[list[str]]:
         row = [label, str(len(seeds))]
         for column in columns:
             values = [column.value(record) for record in seeds.values()]
+            values = values if column.spread else values[:1]
             text = spread(values, digits=column.digits, factor=column.factor)
             row.append(text or column.missing)
         rows.append([*row, study.published.get(label, "")] if printed else row)

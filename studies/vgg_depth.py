@@ -95,8 +95,12 @@ STUDY = Study(
         ),
     ),
     columns=(
-        Column("million parameters", lambda r: r.result["params"], digits=2, factor=1e-6),
-        Column("million multiply-adds", lambda r: r.result["multiply_adds"], factor=1e-6),
+        Column(
+            "million parameters", lambda r: r.result["params"], digits=2, factor=1e-6, spread=False
+        ),
+        Column(
+            "million multiply-adds", lambda r: r.result["multiply_adds"], factor=1e-6, spread=False
+        ),
         steps_to(0.1),
     ),
     published={COLUMNS[column]: f"{error}" for column, error in published.VGG.items()},
