@@ -85,6 +85,9 @@ def _own_words(error: Exception) -> str:
 def _guarded(main: Callable[[], Any]) -> None:
     logging.set_verbosity(logging.WARNING)
     logging.set_stderrthreshold("warning")
+    # Orbax tells an error's whole story from each of its threads, and then raises it: the one line
+    # that the checkpoints make of it is enough.
+    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     try:
         main()
     except UserError as error:

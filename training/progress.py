@@ -53,7 +53,8 @@ class Progress:
         if done == self.total or now - self.said >= LINE_SECONDS:
             self.said = now
             left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
-            print(f"step {done}/{self.total}, {self.text}, {left:.0f} s left", flush=True)
+            told = f", {self.text}" if self.text else ""
+            print(f"step {done}/{self.total}{told}, {left:.0f} s left", flush=True)
 
     def line(self, text: str) -> None:
         """Prints a line without breaking the bar."""
