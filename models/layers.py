@@ -225,8 +225,11 @@ class LocalConv(nn.Module):
             ],
             axis=-1,
         )
-        x = jnp.einsum("nhwi,hwio->nhwo", patches.astype(self.dtype), kernel.astype(self.dtype))
-        return x + bias.astype(self.dtype).reshape(1, rows, columns, -1)
+        # Rounded to the compute type, summed in float32, which newer versions of jax do not do by
+        # themselves; XLA's CPU backend has no such product of bfloat16.
+        operands = (part.astype(self.dtype).astype(jnp.float32) for part in (patches, kernel))
+        x = jnp.einsum("nhwi,hwio->nhwo", *operands)
+        return x.astype(self.dtype) + bias.astype(self.dtype).reshape(1, rows, columns, -1)
 
 
 class Dense(nn.Module):

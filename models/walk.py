@@ -248,7 +248,11 @@ class Walk:
     ) -> Sequence[_Field | None]:
         """A loop of known length, walked turn by turn, since a receptive field grows with each."""
         body = equation.params["jaxpr"].jaxpr
-        constants, carried = equation.params["num_consts"], equation.params["num_carry"]
+        # What is looped over has one dimension more outside the body than inside; the names of the
+        # equation's own counts differ between versions of jax.
+        looped = _taller(equation.invars, body.invars)
+        carried = len(body.outvars) - _taller(equation.outvars, body.outvars)
+        constants = len(body.invars) - carried - looped
         carry = inputs[constants : constants + carried]
         slices = []
         for atom, seen in zip(
@@ -289,6 +293,12 @@ def _has_products(jaxpr: Any) -> bool:
         or any(_has_products(body) for body in _jaxprs(equation.params.values()))
         for equation in jaxpr.eqns
     )
+
+
+def _taller(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many of the variables have more dimensions outside a loop's body than inside."""
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(out.aval.shape) > len(within.aval.shape) for out, within in pairs)
 
 
 def _renamed(seen: _Field, shape: Sequence[int], place: Mapping[int, int]) -> _Field:
