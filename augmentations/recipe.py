@@ -173,7 +173,7 @@ def read(data: Mapping[str, Any], shape: tuple[int, int, int] | None) -> Recipe:
     augment = parse("config.data.augment", data["augment"], AUGMENTATIONS)
     normalize = parse("config.data.normalize", data["normalize"], NORMALIZATIONS)
     crops = [call.name for call in augment if call.operation.kind == "box"]
-    size, short_side = data["size"], data.get("short_side", 0)
+    size, short_side = data["size"], data["short_side"]
     stored = shape or (None, None, 3)
     channels = data["channels"] or stored[2]
 

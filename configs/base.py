@@ -22,6 +22,7 @@ def base() -> ConfigDict:
             "data": {
                 "name": "digits",  # of data.DATASETS, or folder:PATH, synthetic:HxWxC:CLASSES
                 "size": 0,  # pixels a side that images are resized to; 0: as stored
+                "short_side": 0,  # pixels that tests cut the centre out of; 0: the set's own way
                 "channels": 0,  # 3 repeats grey, 1 averages colour; 0: as stored
                 "validation": 0,  # images cut from the end of training; 0: none
                 "augment": (),  # operations on training images, in order: ("flip()",)

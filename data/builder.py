@@ -6,21 +6,26 @@ usual builders sort by a hash of the key) and streams, so that ImageNet needs it
 
 What we write is named `convnet_<set>`, so that it never meets a folder of TFDS's own builders.
 TFDS writes into an `incomplete.*` folder beside the target and renames it; a lock held meanwhile
-lets the runs that race queue, and lets the next one sweep up what a killed one left.
+lets the runs that race queue, and lets the next one go on with the shards that a killed one
+finished and sweep up the rest.
 """
 
 import contextlib
 import errno
 import io
+import itertools
+import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from data.catalog import Dataset
@@ -28,6 +33,48 @@ from data.locking import locked
 from data.prepared import VERSION, folder_name
 from data.shards import Examples, Shards
 from errors import UserError
+
+KEPT = "finished_shards"
+WRITING = ".writing"  # ends the name of a shard until it is whole
+
+
+class KeepingWriter(tfds.core.ExampleWriter):
+    """Writes shards, and takes those that a preparation before has finished.
+
+    A shard has its name only when it is whole, and goes to `kept` when the next one fails, since
+    TFDS then removes its folder. taken: how many images the shard of the last call had, where it
+    was there; None where it was written.
+    """
+
+    def __init__(self, kept: Path) -> None:
+        super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
+        self._kept = kept
+        self.taken: int | None = None
+
+    def write(self, path: os.PathLike[str], examples: Any) -> None:
+        """Writes serialised examples; consumes none where the shard is there."""
+        path = Path(path)
+        self.taken = None
+        if (self._kept / path.name).exists():
+            (self._kept / path.name).rename(path)
+            self.taken = ArrayRecordReader(str(path)).num_records()
+            return
+        unfinished = path.with_name(path.name + WRITING)
+        try:
+            super().write(unfinished, examples)
+        except BaseException:  # Ctrl-C too
+            unfinished.unlink(missing_ok=True)
+            keep_shards(path.parent, self._kept)
+            raise
+        unfinished.rename(path)
+
+
+def keep_shards(folder: Path, kept: Path) -> None:
+    """Moves the finished shards out of a folder of TFDS's."""
+    kept.mkdir(exist_ok=True)
+    for shard in folder.glob("*.array_record-*"):
+        if not shard.name.endswith(WRITING):
+            shard.rename(kept / shard.name)
 
 
 class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
@@ -42,7 +89,11 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
         self._dataset, self._splits, self._encoding = dataset, splits, encoding
         self._counts: Counter[str] = Counter()
         self._bars: dict[str, tqdm] = {}
+        self._writer = KeepingWriter(data_dir / self.name / KEPT)
         super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _example_writer(self) -> KeepingWriter:
+        return self._writer
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = self._dataset.class_names
@@ -73,21 +124,28 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
     def _keyed(
         self, split: str, shard: Callable[[], Examples], last: bool
     ) -> Iterator[tuple[int, dict]]:
-        expected = self._dataset.splits[split]
-        for key, (encoded, label) in enumerate(shard()):
-            if split not in self._bars:
-                # With the first image, so that slow imports before it do not count. delay: no bar
-                # for small sets; disable=None: nor where the output is not a terminal.
-                self._bars[split] = tqdm(
-                    total=expected, desc=split, unit=" images", leave=False, disable=None, delay=1
-                )
+        if split not in self._bars:
+            # With the first image, so that slow imports before it do not count. delay: no bar
+            # for small sets; disable=None: nor where the output is not a terminal.
+            self._bars[split] = tqdm(
+                total=self._dataset.splits[split],
+                desc=split,
+                unit=" images",
+                leave=False,
+                disable=None,
+                delay=1,
+            )
+        # TFDS counts what this yields, also for a shard that was taken: nothing is read for it.
+        taken = self._writer.taken
+        examples = shard() if taken is None else itertools.repeat((b"", 0), taken)
+        for key, (encoded, label) in enumerate(examples):
             # TFDS stores a file object's bytes as they are; an array would need TensorFlow.
             yield key, {"image": io.BytesIO(encoded), "label": label}
             self._counts[split] += 1
             self._bars[split].update()
         if last:
-            if split in self._bars:
-                self._bars[split].close()
+            self._bars[split].close()
+            expected = self._dataset.splits[split]
             # Here, before TFDS renames the folder. A tar cut between two members ends silently.
             if self._counts[split] != expected:
                 raise UserError(
@@ -99,6 +157,7 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
 def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_dir: Path) -> None:
     """Writes the set under `data_dir` whole or not at all; a prepared one is left as it is.
 
+    What a call that was cut off has finished, shard by shard, is not made again.
     `splits` maps "train" and "test" to their shards; `encoding` is "png" or "jpeg".
     Raises UserError where the folder cannot be written or the disk is full.
     """
@@ -108,11 +167,13 @@ def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_di
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / ".lock"), _quiet():
             for left_by_a_killed_run in home.glob("incomplete.*"):
+                keep_shards(left_by_a_killed_run, home / KEPT)
                 shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
             # Does nothing where the set is prepared, by us or by whom we waited for.
             builder = SourceOrderBuilder(dataset, splits, encoding, data_dir)
             builder.download_and_prepare(download_dir=downloads)
             shutil.rmtree(downloads, ignore_errors=True)
+            shutil.rmtree(home / KEPT, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (home / VERSION).is_dir():
             return  # Lost a race against a host that does not share our lock: theirs is as good.

@@ -2,7 +2,8 @@
 
 Without `--archives` the archives are downloaded into DATA_DIR/downloads/NAME; what a call that was
 cut off has brought there is kept and continued. With it, nothing is downloaded. Either way their
-checksums are compared first. The records appear whole, by a rename, or not at all.
+checksums are compared first. The records appear whole, by a rename, or not at all; the shards that
+a call which was cut off has finished are not made again.
 """
 
 import argparse
@@ -112,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: run it again; downloads go on, nothing half done is kept", file=sys.stderr)
+        print(
+            "stopped: run it again; it goes on with the downloads and shards that are done",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -10,14 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import archives
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 import data
-from data import prepare
+from data import builder, imagenet, prepare
 from data.archives import Archive, download
 from errors import UserError
 
@@ -207,6 +209,78 @@ data.load_arrays(sys.argv[1], "train", sys.argv[2])
     images, _ = data.load_arrays(NAME, "train", tmp_path)
     assert images.shape == (600, 32, 32, 3)
     assert sorted(path.name for path in home.iterdir()) == [".lock", "1.0.0"]
+
+
+@pytest.fixture
+def in_four_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The records of Imagenette with 100 training and 20 test images, in shards of 40."""
+    members = {
+        f"imagenette2/{folder}/{wordnet_id}/{wordnet_id}_{number}.JPEG": archives.photograph(number)
+        for folder, count in (("train", 50), ("val", 10))
+        for wordnet_id in imagenet.IMAGENETTE_IDS[:2]
+        for number in range(count)
+    }
+    files = {"imagenette2.tgz": archives.tar(members, "gz")}
+    archives.publish(monkeypatch, "imagenette", files, tmp_path / "a", 100, 20)
+    monkeypatch.setattr(imagenet, "IMAGES_PER_SHARD", 40)
+    return records(prepare.prepare("imagenette", tmp_path / "straight", tmp_path / "a"))
+
+
+def records(target: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in target.iterdir() if "-of-" in path.name}
+
+
+def goes_on(
+    home: Path, done: int, straight: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepares again and asserts that `done` shards were taken and the records are the same."""
+    written, write = list[Path](), tfds.core.ExampleWriter.write
+
+    def count(writer: Any, path: Path, examples: Any) -> None:
+        written.append(path)
+        write(writer, path, examples)
+
+    monkeypatch.setattr(tfds.core.ExampleWriter, "write", count)
+    target = prepare.prepare("imagenette", home.parent, home.parent.parent / "a")
+    assert len(written) == len(straight) - done
+    assert records(target) == straight
+    assert sorted(path.name for path in home.iterdir()) == [".lock", "1.0.0"]
+    assert len(data.open_split("imagenette", "train", home.parent)) == 100
+
+
+@pytest.mark.parametrize(("images", "done"), [(30, 0), (90, 2), (110, 3)])
+def test_a_preparation_that_is_interrupted_goes_on_with_its_shards(
+    images: int,
+    done: int,
+    in_four_shards: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*arguments: Any) -> bytes:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return photograph(*arguments)
+
+    left, photograph = [None] * images, imagenet._photograph
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet, "_photograph", read)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare("imagenette", tmp_path / "cut", tmp_path / "a")
+    goes_on(tmp_path / "cut" / "convnet_imagenette", done, in_four_shards, monkeypatch)
+
+
+def test_a_preparation_that_is_killed_goes_on_with_its_shards(
+    in_four_shards: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill leaves: TFDS's folder with shards that are whole and one that is not."""
+    home = tmp_path / "cut" / "convnet_imagenette"
+    left = home / "incomplete.XXXXXX_1.0.0"
+    left.mkdir(parents=True)
+    first, second, *_ = sorted(name for name in in_four_shards if "train" in name)
+    (left / first).write_bytes(in_four_shards[first])
+    (left / (second + builder.WRITING)).write_bytes(in_four_shards[second][:1000])
+    goes_on(home, 1, in_four_shards, monkeypatch)
 
 
 def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
