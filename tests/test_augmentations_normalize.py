@@ -76,7 +76,13 @@ def test_zca_is_the_symmetric_root_and_whitens(eps):
 
 def test_each_normalisation_sees_what_those_before_it_leave():
     data = ConfigDict(
-        {"augment": (), "normalize": ("scale()", "mean_sd()"), "size": 0, "channels": 0}
+        {
+            "augment": (),
+            "normalize": ("scale()", "mean_sd()"),
+            "size": 0,
+            "short_side": 0,
+            "channels": 0,
+        }
     )
     statistics = recipe.read(data, (6, 5, 3)).fit(lambda samples: CHUNKS)
     mean, sd = statistics["mean_sd"]
@@ -161,7 +167,7 @@ GREY, COLOUR = (8, 8, 1), (32, 32, 3)
     ],
 )
 def test_bad_recipes_get_one_line(shape, fields, words):
-    data = {"augment": (), "normalize": (), "size": 0, "channels": 0, **fields}
+    data = {"augment": (), "normalize": (), "size": 0, "short_side": 0, "channels": 0, **fields}
     with pytest.raises(UserError) as caught:
         recipe.read(data, shape)
     assert "\n" not in str(caught.value)
