@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from errors import UserError
 
@@ -51,6 +52,8 @@ def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
             if flags.FLAGS["config"].value is not None:
                 with flags.FLAGS["config"].value.unlocked() as config:
                     config.model[field] = _literal(text)
+                given = config_flags.get_override_values(flags.FLAGS["config"])
+                given[f"model.{field}"] = _literal(text)
     except UserError as error:
         fail(str(error))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

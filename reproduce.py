@@ -2,10 +2,12 @@
 
     python reproduce.py --list
     python reproduce.py degradation --data=digits --seeds=0,1 [--publish]
+    python reproduce.py --config=configs/relu_vs_tanh.py
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
 
-A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there. Runs that
+A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there; the sweep of
+a config file, its sweep(), does so in runs/sweeps/. Runs that
 are done are skipped, runs that were cut off go on, and one that fails does not end the others.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
@@ -16,15 +18,16 @@ from collections.abc import Sequence
 
 import jax
 from absl import flags
+from ml_collections import config_flags
 
 import command_line
 import data as data_sets
 import studies
 import train
 from errors import UserError
-from studies import publishing, runner, tables
+from studies import publishing, runner, sweep, tables
 from studies.curves import draw_curves
-from studies.records import RESULTS_VERSION, Record
+from studies.records import RESULTS_VERSION, Record, slug
 from studies.study import ROOT, Study, by_label
 from training import preemption
 from training.progress import table
@@ -59,23 +62,30 @@ def main() -> None:
         if REDRAW.value:
             redraw(publishing.RESULTS)
         print(publishing.write_page(publishing.RESULTS))
+    elif train.CONFIG.value is not None:
+        if STUDY.value or PUBLISH.value or SEEDS.value or DATA.value:
+            raise UserError("--config: a sweep is no study and says its own seeds and data")
+        flag = flags.FLAGS["config"]
+        study, data, wanted = sweep.create(
+            config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
+        )
+        folder = pathlib.Path(OUT.value or f"runs/sweeps/{slug(study.name)}/{slug(data)}")
+        seeds = sorted({seed for _, seed in wanted})
+        made = runner.jobs(study, data, seeds, folder)
+        reproduce(study, data, [job for job in made if (job.run.label, job.seed) in wanted], folder)
     elif STUDY.value is None:
         raise UserError("name a study, e.g. reproduce.py degradation --data=digits; or --list")
     else:
         study = studies.study(STUDY.value)
-        failed = reproduce(study, DATA.value or next(iter(study.scales)))
-        if failed:
-            raise SystemExit(EXIT_FAILED)
+        data = DATA.value or next(iter(study.scales))
+        seeds = chosen_seeds(SEEDS.value, study.scale(data).seeds)
+        folder = pathlib.Path(OUT.value or _work(study, data))
+        reproduce(study, data, runner.jobs(study, data, seeds, folder), folder)
 
 
-def reproduce(study: Study, data: str) -> bool:
-    """Runs what a study lacks on a data set and draws it. Returns whether a run failed."""
-    scale = study.scale(data)
-    seeds = chosen_seeds(SEEDS.value, scale.seeds)
-    folder = pathlib.Path(OUT.value or f"runs/studies/{study.name}/{data}")
-
+def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathlib.Path) -> None:
+    """Runs what a study lacks on a data set and draws it. Leaves with 1 where a run failed."""
     # What will run, before it does.
-    jobs = runner.jobs(study, data, seeds, folder)
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
     print(runner.plan(todo, jobs), flush=True)
@@ -106,14 +116,16 @@ def reproduce(study: Study, data: str) -> bool:
         publishing.publish(study, data, records, publishing.RESULTS)
         publishing.write_page(publishing.RESULTS)
         print(f"published: {publishing.RESULTS / study.name / data}")
-    return bool(failed)
+    if failed:
+        raise SystemExit(EXIT_FAILED)
 
 
 def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Path) -> None:
     """Writes table.md and figure.png into the working folder and prints the table."""
     ordered = publishing.render(study, data, records, folder)
     print(f"\n{table(tables.cells(study, ordered))}\n")
-    print(table(tables.verdict_cells(study, data, ordered)))
+    if study.claims:
+        print(table(tables.verdict_cells(study, data, ordered)))
     print(f"\ntable:  {folder / 'table.md'}\nfigure: {folder / 'figure.png'}")
 
 

@@ -14,6 +14,8 @@ deviates  modern: full C3, ReLU, max pooling, softmax, SGD with momentum in batc
           Images are resized to 32 pixels; the paper puts 28 on a background of 32
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
@@ -91,3 +93,9 @@ def _as_printed(config: ConfigDict, criterion: str, optimizer: str, init: str) -
         "changes": ("2 epochs", "5 epochs", "8 epochs", "12 epochs"),
     }
     config.duration = "20 epochs"
+
+
+def sweep() -> Iterator[dict[str, object]]:
+    """Five seeds."""
+    for seed in range(5):
+        yield {"seed": seed}

@@ -10,6 +10,8 @@ deviates  the paper does not describe its net: this is the released cuda-convnet
           the released ones (standard deviation 1e-4 in conv1) keep ReLU at chance on small data
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
@@ -55,3 +57,10 @@ def get_config(argument: str | None = None) -> ConfigDict:
         smoke(config, (32, 32, 3), 10)
     config.lock()
     return config
+
+
+def sweep() -> Iterator[dict[str, object]]:
+    """The rates among which each activation's best is chosen, three seeds each."""
+    for seed in range(3):
+        for rate in (0.003, 0.01, 0.03, 0.1):
+            yield {"schedule.rate": rate, "seed": seed}

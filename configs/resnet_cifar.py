@@ -14,6 +14,8 @@ deviates  paper: batch-norm statistics over groups of 64 images, what each of th
           all depths: without it plain-56 stays at chance, which is a stall and not degradation
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
@@ -111,3 +113,10 @@ def network(depth: int, shortcut: str, unit: str) -> dict[str, object]:
         "dtype": "float32",  # of the computation; bfloat16 is mixed precision
         "batch_norm_group": 64,  # images normalised together: what one of the two GPUs held
     }
+
+
+def sweep() -> Iterator[dict[str, object]]:
+    """The net and its plain twin, three seeds each."""
+    for seed in range(3):
+        yield {"seed": seed}
+        yield {"model.shortcut": "none", "seed": seed}

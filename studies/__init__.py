@@ -10,6 +10,7 @@ from studies import (
     inception_cost,
     lenet5_modern,
     lenet_1998,
+    mixed_precision,
     nin_head,
     preactivation,
     relu_vs_tanh,
@@ -34,6 +35,7 @@ STUDIES: dict[str, Study] = {
         side_branches,
         lenet_1998,
         depth_1x1,
+        mixed_precision,
     )
 }
 

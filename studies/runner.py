@@ -66,6 +66,11 @@ class Job:
         return f"{self.run.label}, seed {self.seed}"
 
     @property
+    def seconds(self) -> float:
+        """The estimate, or where there is none what it weighs beside the others."""
+        return self.run.seconds or TRUST
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return records.is_finished(self.workdir, probed=self.study.probe is not None)
@@ -151,7 +156,7 @@ def plan(todo: Sequence[Job], jobs: Sequence[Job]) -> str:
         left = job.run.seconds * job.share_left
         rows.append((job.run.label, str(job.seed), job.state, duration(left) if left else ""))
     seconds = sum(job.run.seconds * job.share_left for job in todo)
-    total = f", about {duration(seconds)} on the hardware of the estimates" if todo else ""
+    total = f", about {duration(seconds)} on the hardware of the estimates" if seconds else ""
     return f"{table(rows)}\n{len(todo)} of {len(jobs)} runs to do{total}"
 
 
@@ -224,7 +229,7 @@ class Display:
         self.todo, self.each_second = list(todo), each_second
         self.done = 0
         self.finished_seconds = 0.0  # of the estimates
-        self.total = sum(job.run.seconds * job.share_left for job in todo)
+        self.total = sum(job.seconds * job.share_left for job in todo)
         self.began = self.said = time.monotonic()
         self.job: Job | None = None
         self.over = threading.Event()
@@ -257,7 +262,7 @@ class Display:
         finally:
             self.job = None
         self.done += 1
-        self.finished_seconds += job.run.seconds * self.before
+        self.finished_seconds += job.seconds * self.before
         self.say(f"{job.name}: {_errors(job.rows)} in {duration(time.monotonic() - began)}")
         self._show()
 
@@ -278,7 +283,7 @@ class Display:
         text = ""
         if job is not None:
             left = job.share_left
-            done += job.run.seconds * max(self.before - left, 0.0)
+            done += job.seconds * max(self.before - left, 0.0)
             text = f"{job.name} {100 * (1 - left):.0f}% {_errors(job.rows)}"
         elapsed = time.monotonic() - self.began
         # The estimates stand at first, and are scaled by how it goes the more is done.

@@ -8,6 +8,7 @@ particular study. May import errors and the configs it names; trains nothing.
 import dataclasses
 import importlib.util
 import pathlib
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ class Run:
 
     config: as --config takes it, e.g. "configs/resnet_cifar.py:depth=56,shortcut=none".
     overrides: by dotted field; new fields may be added under "model." alone.
-    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from that.
+    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from that;
+    0 where nobody knows.
     """
 
     label: str
@@ -40,7 +42,7 @@ class Run:
     def resolve(self, seed: int) -> ConfigDict:
         """The locked config of one seed. Raises UserError for an override it does not have."""
         path, _, argument = self.config.partition(":")
-        config = _get_config(path)(argument).unlock()
+        config = load_config(path).get_config(argument).unlock()
         for name, value in {**self.overrides, "seed": seed}.items():
             *parents, field = name.split(".")
             part = config
@@ -54,7 +56,7 @@ class Run:
     def command(self, seed: int, workdir: str) -> str:
         """The command line that trains the same."""
         overrides = "".join(
-            f" --config.{name}={_quoted(value)}" for name, value in self.overrides.items()
+            f" --config.{name}={quoted(value)}" for name, value in self.overrides.items()
         )
         return (
             f"python train.py --config={self.config}{overrides} --config.seed={seed} "
@@ -113,6 +115,7 @@ class Study:
     claims: judged by studies.verdict. columns: besides final and best errors. published: printed
     values by label; `published_heading` says of what. draw: the figure from all records. probe:
     what is measured once on a trained network, given the run's workdir and data_dir; JSON-able.
+    command: what runs it, where that is not reproduce.py with its name.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Study:
     published: Mapping[str, str] = dataclasses.field(default_factory=dict)
     published_heading: str = "published"
     probe: Callable[[pathlib.Path, str | None], dict[str, Any]] | None = None
+    command: str = ""
 
     def scale(self, data: str) -> Scale:
         """The runs on a data set. Raises UserError that lists the valid ones."""
@@ -135,6 +139,20 @@ class Study:
                 f"--data: {self.name} has no runs on {data!r}; it has: {', '.join(self.scales)}"
             )
         return self.scales[data]
+
+
+def load_config(path: str) -> types.ModuleType:
+    """The module of a config file, a path from the repository's root or from here.
+
+    Raises UserError where there is none.
+    """
+    file = ROOT / path
+    spec = importlib.util.spec_from_file_location(f"config_of_study_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.exists():
+        raise UserError(f"there is no config file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def by_label(records: Sequence[Record], runs: Sequence[Run]) -> Records:
@@ -160,17 +178,8 @@ def seeds_of(records: Records) -> list[int]:
     return sorted({seed for seeds in records.values() for seed in seeds})
 
 
-def _get_config(path: str) -> Callable[[str], ConfigDict]:
-    file = ROOT / path
-    spec = importlib.util.spec_from_file_location(f"config_of_study_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.exists():
-        raise UserError(f"there is no config file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config
-
-
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value as a shell takes it."""
     text = str(value)
     plain = all(letter.isalnum() or letter in "._-" for letter in text)
     return text if text and plain else f"'{text}'"

@@ -102,6 +102,8 @@ def on_data(study: Study, data: str) -> str:
     """A sentence that says whether the data is the paper's."""
     if study.scales[data].papers_data:
         return f"On {data}, the paper's own data."
+    if not study.claims:
+        return f"On {data}."
     text = f"On {data}, which is not the paper's data: the verdicts speak for this data alone."
     if data == "digits":
         text += " Its 360 test images make one image 0.28 points."
@@ -136,20 +138,16 @@ def markdown(study: Study, data: str, records: Records) -> str:
     lines = [
         f"# {study.title}",
         "",
-        f"{study.paper}, {study.figure}. {study.question}",
+        f"{study.paper}, {study.figure}. {study.question}".rstrip(),
         "",
-        f"{on_data(study, data)} {study.scales[data].note}",
+        f"{on_data(study, data)} {study.scales[data].note}".rstrip(),
         "",
         *rows_of_markdown(cells(study, records)),
         "",
         "Mean ± standard deviation over seeds. Training error is the mean over the last logged "
         "interval, while training.",
         "",
-        *rows_of_markdown(verdict_cells(study, data, records)),
-        "",
-        "Reproduced: the mean gap over paired seeds is above zero by more than two standard "
-        "errors; not reproduced: below by as much; else, and with one seed always, inconclusive.",
-        "",
+        *(verdicts(study, data, records) if study.claims else ()),
         f"    {command(study, data, seeds)}",
         "",
         *(f"- {name}: {text}" for name, text in provenance(records).items()),
@@ -157,8 +155,21 @@ def markdown(study: Study, data: str, records: Records) -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdicts(study: Study, data: str, records: Records) -> list[str]:
+    """The verdicts in Markdown, with the rule they follow."""
+    return [
+        *rows_of_markdown(verdict_cells(study, data, records)),
+        "",
+        "Reproduced: the mean gap over paired seeds is above zero by more than two standard "
+        "errors; not reproduced: below by as much; else, and with one seed always, inconclusive.",
+        "",
+    ]
+
+
 def command(study: Study, data: str, seeds: Sequence[int]) -> str:
     """The command that gives these numbers."""
+    if study.command:
+        return study.command
     return f"python reproduce.py {study.name} --data={data} --seeds={','.join(map(str, seeds))}"
 
 

@@ -1,0 +1,94 @@
+"""bfloat16 beside float32: the same runs with the layers computed in half the bits.
+
+Of no paper here, all of which computed in float32; it is what runs on today's accelerators rest on.
+Weights, batch statistics, losses and updates stay in float32; only layers compute in bfloat16.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from studies import drawing
+from studies.drawing import PLAIN, RESIDUAL
+from studies.records import Record
+from studies.study import Claim, Column, Records, Run, Scale, Study
+
+NETS = {
+    "LeNet-5, modern": ("configs/lenet5.py:data=digits", 16),
+    "ResNet-20": ("configs/resnet_cifar.py:depth=20,data=digits", 22),
+}
+TYPES = {"float32": RESIDUAL, "bfloat16": PLAIN}
+
+
+def label(net: str, dtype: str) -> str:
+    """ "ResNet-20, bfloat16"."""
+    return f"{net}, {dtype}"
+
+
+def _runs() -> tuple[Run, ...]:
+    return tuple(
+        Run(
+            label(net, dtype),
+            config,
+            seconds if dtype == "float32" else 2 * seconds,
+            {"model.dtype": dtype} if dtype == "bfloat16" else {},
+        )
+        for net, (config, seconds) in NETS.items()
+        for dtype in TYPES
+    )
+
+
+def _within(net: str, metric: str, points: float) -> Claim:
+    what = {"train_error": "training", "test_error": "test"}[metric]
+
+    def gap(seed: Mapping[str, Record]) -> float:
+        ends = [100 * seed[label(net, dtype)].last(metric) for dtype in TYPES]
+        return points - abs(ends[0] - ends[1])
+
+    return Claim(f"{net}: both end within {points:g} point of {what} error", gap)
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Test error against the step for each net in both types, and the final ones."""
+    figure, axes = drawing.new(
+        1,
+        len(NETS) + 1,
+        title="The same nets computed in float32 and in bfloat16",
+        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        size=(16, 5.2),
+    )
+    for panel, net in zip(axes[0], NETS, strict=False):
+        here = {
+            dtype: records[label(net, dtype)] for dtype in TYPES if label(net, dtype) in records
+        }
+        drawing.curves(panel, here, colours=TYPES, room=0.5, top=15)
+        drawing.heading(panel, f"{net}: test error", "step", "error")
+    drawing.bars(
+        axes[0][-1],
+        drawing.finals(records, "test_error"),
+        {label(net, dtype): colour for net in NETS for dtype, colour in TYPES.items()},
+        digits=2,
+    )
+    drawing.heading(axes[0][-1], "Final test error", "error (%)")
+    return figure
+
+
+STUDY = Study(
+    name="mixed_precision",
+    title="Mixed precision: bfloat16 beside float32",
+    paper="no paper",
+    figure="a check of the code",
+    question="Does a run whose layers compute in bfloat16 end where its float32 twin ends?",
+    scales={
+        "digits": Scale(
+            _runs(),
+            seeds=3,
+            note="1,437 training images; LeNet-5 for 60 epochs, ResNet-20 for 330 steps.",
+        ),
+    },
+    claims=tuple(
+        _within(net, metric, 1) for net in NETS for metric in ("train_error", "test_error")
+    ),
+    columns=(Column("final test loss", lambda record: record.last("test_loss"), digits=4),),
+    draw=draw,
+)

@@ -1,0 +1,74 @@
+"""The runs that a config file itself proposes, as a study without claims.
+
+A config file may have `sweep()`, which yields overrides by dotted field, the seed included:
+
+    def sweep():
+        for seed in range(3):
+            for rate in (0.01, 0.1):
+                yield {"schedule.rate": rate, "seed": seed}
+
+Runs that differ in their seed alone are one row of the table. Builds the study; runs nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from errors import UserError
+from studies import drawing
+from studies.study import Records, Run, Scale, Study, load_config, quoted
+
+AS_CONFIGURED = "as configured"
+
+
+def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple[str, int]]]:
+    """The study of a config's sweep, its data set, and the (label, seed) of each run.
+
+    config: as --config takes it. given: overrides of the command line; the sweep's own come after.
+    Raises UserError where the config has no sweep or the sweep yields something else.
+    """
+    path, _, _ = config.partition(":")
+    module = load_config(path)
+    if not hasattr(module, "sweep"):
+        raise UserError(f"--config: {path} has no sweep()")
+    runs, wanted = dict[str, Run](), set[tuple[str, int]]()
+    for overrides in module.sweep():
+        if not isinstance(overrides, Mapping) or not isinstance(overrides.get("seed"), int):
+            raise UserError(f"{path}: sweep() yields {overrides!r}: expected fields and a seed")
+        fields = {name: value for name, value in overrides.items() if name != "seed"}
+        label = ", ".join(f"{name}={value}" for name, value in fields.items()) or AS_CONFIGURED
+        if (label, overrides["seed"]) in wanted:
+            raise UserError(f"{path}: sweep() yields {label}, seed {overrides['seed']} twice")
+        wanted.add((label, overrides["seed"]))
+        runs[label] = Run(label, config, 0.0, {**given, **fields})
+    if not runs:
+        raise UserError(f"{path}: sweep() yields nothing")
+
+    first = next(iter(runs.values()))
+    data = first.resolve(0).data.name
+    flags = "".join(f" --config.{name}={quoted(value)}" for name, value in given.items())
+    study = Study(
+        name=config.removeprefix("configs/").replace(".py", "", 1),
+        title=f"Sweep of {config}",
+        paper=(module.__doc__ or path).partition("\n")[0].rstrip("."),
+        figure="sweep()",
+        question="",
+        scales={data: Scale(tuple(runs.values()), len({seed for _, seed in wanted}), note="")},
+        claims=(),
+        draw=draw,
+        command=f"python reproduce.py --config={config}{flags}",
+    )
+    return study, data, wanted
+
+
+def draw(study: Study, data: str, records: Records) -> Figure:
+    """Test error against the step, and the final one with every seed."""
+    figure, axes = drawing.new(
+        1, 2, title=study.title, subtitle="Mean over seeds; dots: single seeds.", size=(13, 5)
+    )
+    drawing.curves(axes[0][0], records, room=0.6)
+    drawing.heading(axes[0][0], "Test error", "step", "error")
+    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), digits=2)
+    drawing.heading(axes[0][1], "Final test error", "error (%)")
+    return figure
