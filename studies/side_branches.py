@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY
 from studies.records import Record
 from studies.study import Claim, Column, Records, Run, Scale, Study
 
 NONE, ONE = "no side branch", "aux1 alone, weight 0.3"
+HEADS = {"aux1, after 4a": "error_aux1", "aux2, after 4d": "error_aux2", "main, after 5b": "error"}
+HEAD_COLOURS = (drawing.SERIES[4], drawing.SERIES[2], drawing.SERIES[3])
 LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {published.SIDE_WEIGHT}", "both, weight 1"
 
 
@@ -72,21 +73,19 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         {label: drawing.SERIES[i] for i, label in enumerate(records)},
     )
     drawing.heading(axes[0][1], "Final test error of the main head", "error (%)")
-    heads = {}
-    if PAPER in records:
-        for name, metric in (
-            ("aux1, after 4a", "test_error_aux1"),
-            ("aux2, after 4d", "test_error_aux2"),
-            ("main, after 5b", "test_error"),
-        ):
-            heads[name] = [100 * record.last(metric) for record in records[PAPER].values()]
-        drawing.bars(
-            axes[0][2],
-            heads,
-            {"main, after 5b": drawing.SERIES[3]}
-            | {name: GREY for name in heads if name.startswith("aux")},
-        )
-    drawing.heading(axes[0][2], f"Final test error of each head ({PAPER})", "error (%)")
+    panel, labels = axes[0][2], []
+    for index, (name, metric) in enumerate(HEADS.items()):
+        steps, values = drawing.mean_curve(records.get(PAPER, {}).values(), "test", metric)
+        if steps:
+            panel.plot(steps, values, color=HEAD_COLOURS[index], lw=2)
+            labels.append(
+                (steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", HEAD_COLOURS[index])
+            )
+    panel.set_ylim(0, axes[0][0].get_ylim()[1])
+    drawing.percent(panel)
+    drawing.room_right(panel, 0.6)
+    drawing.ends(panel, labels)
+    drawing.heading(panel, f"Test error of each head ({PAPER})", "step", "error")
     return figure
 
 
