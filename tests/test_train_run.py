@@ -115,6 +115,17 @@ def test_extend_goes_on_to_more_steps(tmp_path: pathlib.Path, data_dir: str) -> 
     assert_same_bits(extended, whole)
 
 
+def test_extend_is_refused_where_the_running_statistics_are_gone(tmp_path: pathlib.Path) -> None:
+    config = {"duration": "4 steps", "batch_norm_batches": 2}
+    workdirs.adopt_config(tmp_path, config, extend=False)
+    longer = config | {"duration": "8 steps"}
+    workdirs.adopt_config(tmp_path, longer, extend=True)  # cut off: they are still there
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(UserError, match=r"--extend: .* is finished, and config.batch_norm_batches"):
+        workdirs.adopt_config(tmp_path, config, extend=True)
+    workdirs.adopt_config(tmp_path, longer, extend=True)
+
+
 def test_a_trained_network_for_use(straight, data_dir: str) -> None:
     workdir, state, _ = straight
     net = trained.load(workdir, data_dir=data_dir)

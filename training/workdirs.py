@@ -57,7 +57,8 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
 def adopt_config(workdir: pathlib.Path, config: dict[str, Any], *, extend: bool) -> None:
     """Writes config.json into a new workdir, or checks that the one there is the same.
 
-    extend: allow another `duration`. Raises UserError that names the fields that differ.
+    extend: allow another `duration`. Raises UserError that names the fields that differ, and where
+    the statistics that training would go on with are gone.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -75,6 +76,12 @@ def adopt_config(workdir: pathlib.Path, config: dict[str, Any], *, extend: bool)
             )
             hint = " (--extend continues it)" if differing == ["duration"] else ""
             raise UserError(f"--workdir: {workdir} holds a run of another config: {shown}{hint}")
+        finished = (workdir / "result.json").exists()
+        if finished and config["batch_norm_batches"] and stored["duration"] != given["duration"]:
+            raise UserError(
+                f"--extend: {workdir} is finished, and config.batch_norm_batches has replaced its "
+                "running statistics: training cannot go on from there"
+            )
     write_json(path, config)
 
 
