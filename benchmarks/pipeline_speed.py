@@ -1,10 +1,14 @@
 """How fast the input pipeline is on this machine, and what it holds in memory.
 
-command   python benchmarks/pipeline_speed.py [--workers=N] [--images=N]
+command   python benchmarks/pipeline_speed.py [--workers=N] [--images=N] [--width=X]
 measures  resident engine: batches of 128 CIFAR-shaped images, pad-4 crop and flip
           decoding: JPEGs of 500 × 375 (quality 90) on one core, decoded, cut and resized to 224
           streaming engine: the same JPEGs from a folder to batches on the device
+          each engine against a train step: ResNet-20 on the CIFAR-shaped images, ResNet-18 at
+          `width` on the JPEGs; what the step takes with its batch at hand, what the run takes
+          that also fetches it, and the share of the run spent waiting for data
 Prints a table; judges nothing. The images are generated, smooth with noise, about 60 kB each.
+benchmarks/logs/ has what it printed on the machines it was run on.
 """
 
 import os
@@ -22,17 +26,23 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 from jax.sharding import AxisType
+from ml_collections import ConfigDict
 from PIL import Image
 
 import data
 import input_pipeline
+import train
 from augmentations import boxes
+from configs import resnet_cifar, resnet_imagenet
 from configs.base import base
 from streaming import cut
+from training import devices, experiment, workdirs
 
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)
+WIDTH = flags.DEFINE_float("width", 0.25, "ResNet-18's width: 1 for an accelerator.", 0.01)
 IMAGES = flags.DEFINE_integer("images", 256, "JPEGs to write and decode.", lower_bound=64)
 BATCH = 128
+WARM = 10  # steps before the timed ones
 CIFAR = "synthetic:32x32x3:10:10000:100"
 
 
@@ -75,8 +85,8 @@ def pipeline(data_dir: str | None, **fields: object) -> input_pipeline.Pipeline:
     config = base()
     config.batch_size = BATCH
     config.data.update(fields)
-    devices = jax.devices()[:1]
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
+    first = jax.devices()[:1]
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=first)
     return input_pipeline.create(config, mesh, data_dir)
 
 
@@ -154,12 +164,60 @@ def streaming(root: pathlib.Path, workers: int) -> list[tuple[str, str]]:
     ]
 
 
+def against_step(engine: str, config: ConfigDict, data_dir: str | None) -> list[tuple[str, str]]:
+    """What train.py's step takes alone, and together with fetching its batches."""
+    run = experiment.create(config, devices.create_mesh(), data_dir)
+    update, _, _ = train.compiled(run)
+    state = run.create_state()
+    waited = start = 0.0
+    for step in range(WARM + run.steps):
+        if step == WARM:  # compiled, and what the workers had decoded before is used up
+            waited, start = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        inputs = run.pipeline.fetch(step)
+        waited += time.perf_counter() - asked
+        state, loss = update(state, inputs)
+        # One step at a time: the workers go on meanwhile, and nothing hides what is waited for.
+        jax.block_until_ready(loss)
+    seconds = time.perf_counter() - start
+    run.pipeline.close()  # its workers would go on beside the step that is timed alone
+
+    start = time.perf_counter()
+    for _ in range(run.steps):
+        state, loss = update(state, inputs)
+        jax.block_until_ready(loss)
+    alone = run.steps * config.batch_size / (time.perf_counter() - start)
+    name = f"{engine}, {config.model.name}"
+    return [
+        (f"{name}: step alone, images/s", f"{alone:,.0f}"),
+        (f"{name}: with its data", f"{run.steps * config.batch_size / seconds:,.0f}"),
+        (f"{name}: waiting for data", f"{waited / seconds:.1%}"),
+    ]
+
+
+def resident_config() -> ConfigDict:
+    config = resnet_cifar.get_config("depth=20,data=cifar10").unlock()
+    config.data.name, config.duration = CIFAR, "10 steps"
+    config.schedule.update(warmup="", drops=())
+    return config
+
+
+def streaming_config(root: pathlib.Path, workers: int) -> ConfigDict:
+    config = resnet_imagenet.get_config("depth=18,data=imagenette").unlock()
+    config.data.name, config.data.workers = f"folder:{root}", workers
+    config.model.width, config.model.batch_norm_group = WIDTH.value, 32
+    config.batch_size, config.duration = 64, "16 steps"
+    config.schedule = {"name": "constant", "rate": 0.01}
+    return config
+
+
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     device = jax.devices()[0]
     rows = [
         ("machine", f"{platform.machine()}, {os.cpu_count()} cores, {device.device_kind}"),
         ("versions", f"Python {platform.python_version()}, jax {jax.__version__}"),
+        ("commit", workdirs.environment()["commit"] or "unknown"),
         ("load when started", f"{os.getloadavg()[0]:.1f}"),
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -168,8 +226,10 @@ def main(_: list[str]) -> None:
         rows += decoding(root / "jpeg")
         rows += resident(str(root / "prepared"))
         rows += streaming(root / "jpeg", WORKERS.value or 0)
+        rows += against_step("resident", resident_config(), str(root / "prepared"))
+        rows += against_step("streaming", streaming_config(root / "jpeg", WORKERS.value or 0), None)
     for name, value in rows:
-        print(f"{name:42s}{value}")
+        print(f"{name:52s}{value}")
 
 
 if __name__ == "__main__":
