@@ -5,7 +5,7 @@ measures  resident engine: batches of 128 CIFAR-shaped images, pad-4 crop and fl
           decoding: JPEGs of 500 × 375 (quality 90) on one core, decoded, cut and resized to 224
           streaming engine: the same JPEGs from a folder to batches on the device
           each engine against a train step: ResNet-20 on the CIFAR-shaped images, ResNet-18 at
-          `width` on the JPEGs; what the step takes with its batch at hand, what the run takes
+          `width` on the JPEGs at 224 pixels; what the step takes with its batch at hand, what the run takes
           that also fetches it, and the share of the run spent waiting for data
 Prints a table; judges nothing. The images are generated, smooth with noise, about 60 kB each.
 benchmarks/logs/ has what it printed on the machines it was run on.
@@ -206,7 +206,7 @@ def streaming_config(root: pathlib.Path, workers: int) -> ConfigDict:
     config = resnet_imagenet.get_config("depth=18,data=imagenette").unlock()
     config.data.name, config.data.workers = f"folder:{root}", workers
     config.model.width, config.model.batch_norm_group = WIDTH.value, 32
-    config.batch_size, config.duration = 64, "16 steps"
+    config.data.size, config.batch_size, config.duration = 224, 32, "16 steps"
     config.schedule = {"name": "constant", "rate": 0.01}
     return config
 
