@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -180,7 +179,7 @@ def train(
             if "log" in due:
                 row["learning_rate"] = float(state.window["learning_rate"])
                 row["train"] = window_means(state.window)
-                state = state.replace(window=jax.tree.map(jnp.copy, run.empty_window))
+                state = state.replace(window=run.empty_window)
                 clock.training_logged(done - start)
             if "evaluate" in due:
                 with clock.paused():

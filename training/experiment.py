@@ -148,8 +148,12 @@ class Experiment:
 
     @property
     def empty_window(self) -> Sums:
-        """The state's window of training metrics as it is after a logged row."""
-        return empty_window(self.loss)
+        """The state's window of training metrics as it is after a logged row, on all devices.
+
+        Made of host values: of those, every process of a job can place its part.
+        """
+        values = jax.device_get(empty_window(self.loss))
+        return jax.device_put(values, devices.replicated(self.mesh))
 
     def due(self, step: int) -> set[str]:
         """What is to be done after `step` steps: "log", "evaluate", "save"; all after the last."""

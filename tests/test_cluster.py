@@ -1,0 +1,107 @@
+"""A job of two processes, each with half of every batch, beside the same run in one process.
+
+The processes are real ones on this machine, started as srun starts them.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def start(workdir: pathlib.Path, data_dir: str, *words: str, count: int) -> list[subprocess.Popen]:
+    """`count` processes of one job that trains in `workdir`."""
+    command = [sys.executable, "train.py", *words, f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    running = []
+    for rank in range(count):
+        job = {
+            "SLURM_JOB_ID": str(os.getpid()),  # the coordinator's port follows from it
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_PROCID": str(rank),
+            "SLURM_LOCALID": str(rank),
+            "SLURM_NTASKS": str(count),
+            "SLURM_STEP_NUM_TASKS": str(count),
+        }
+        clean = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
+        running.append(
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=clean | (job if count > 1 else {}),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    return running
+
+
+def finish(running: list[subprocess.Popen], status: int = 0) -> list[str]:
+    """What each process said, all of them gone with that status."""
+    said = [process.communicate(timeout=600)[0] for process in running]
+    assert [process.returncode for process in running] == [status] * len(running), said
+    return said
+
+
+def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "clock"} for line in lines]
+
+
+def numbers(rows: list[dict[str, Any]]) -> np.ndarray:
+    return np.array(
+        [[row[group][name] for group in ("train", "test") for name in ("loss", "error")]
+         for row in rows]
+    )  # fmt: skip
+
+
+def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
+    """LeNet-5 on generated images: the union of two halves is the batch, the gradient its mean."""
+    words = ("--config=configs/lenet5.py:scale=smoke", "--config.eval.batch_size=6")
+    one = start(tmp_path / "one", str(tmp_path), *words, count=1)
+    finish(one)
+    said = finish(start(tmp_path / "two", str(tmp_path), *words, count=2))
+    assert all("devices  2 × cpu, 2 process(es)" in text for text in said)
+    assert ["curves:" in text for text in said] == [True, False]  # the first keeps the books
+    together = numbers(rows(tmp_path / "two"))
+    assert together.shape == (2, 4)
+    np.testing.assert_allclose(together, numbers(rows(tmp_path / "one")), rtol=2e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_normalise_over_groups_that_lie_on_both(tmp_path: pathlib.Path) -> None:
+    """ResNet-20: batches of 8 in groups of 8, four images of each on either process."""
+    words = ("--config=configs/resnet_cifar.py:depth=20,scale=smoke",)
+    finish(start(tmp_path / "one", str(tmp_path), *words, count=1))
+    finish(
+        start(tmp_path / "two", str(tmp_path), *words, "--config.data.engine=streaming", count=2)
+    )
+    # Rounding grows from step to step: batch norm divides by deviations over few pixels.
+    np.testing.assert_allclose(
+        numbers(rows(tmp_path / "two"))[:, 0], numbers(rows(tmp_path / "one"))[:, 0], rtol=2e-2
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path: pathlib.Path) -> None:
+    words = ("--config=configs/lenet5.py:data=digits", "--config.duration=1100 steps")
+    finish(start(tmp_path / "straight", str(tmp_path), *words, count=2))
+    running = start(tmp_path / "cut", str(tmp_path), *words, count=2)
+    while not (tmp_path / "cut" / "metrics.jsonl").exists() or not rows(tmp_path / "cut"):
+        assert running[0].poll() is None, running[0].communicate()
+        time.sleep(0.05)
+    running[0].send_signal(signal.SIGTERM)  # the other learns of it
+    finish(running, 75)
+    assert len(rows(tmp_path / "cut")) < 50
+    finish(start(tmp_path / "cut", str(tmp_path), *words, count=2))
+    assert rows(tmp_path / "cut") == rows(tmp_path / "straight")
+    assert len(rows(tmp_path / "cut")) == 50
