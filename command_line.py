@@ -1,9 +1,8 @@
 """How the entry scripts start: flags parsed, bad input answered by one line and exit status 2.
 
-Imports nothing of the project but its error type.
+Imports nothing of the project but its error type and how a value is read.
 """
 
-import ast
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs.files import literal
 from errors import UserError
 
 EXIT_STATUS = 2
@@ -51,9 +51,9 @@ def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
             field, _, text = word.removeprefix(NETWORK_FIELD).partition("=")
             if flags.FLAGS["config"].value is not None:
                 with flags.FLAGS["config"].value.unlocked() as config:
-                    config.model[field] = _literal(text)
+                    config.model[field] = literal(text)
                 given = config_flags.get_override_values(flags.FLAGS["config"])
-                given[f"model.{field}"] = _literal(text)
+                given[f"model.{field}"] = literal(text)
     except UserError as error:
         fail(str(error))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -61,14 +61,6 @@ def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}")
     return rest
-
-
-def _literal(text: str) -> Any:
-    """A Python literal, or a bare word as a string."""
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
 
 
 def _own_words(error: Exception) -> str:

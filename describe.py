@@ -2,7 +2,7 @@
 
     python describe.py googlenet_2014
     python describe.py resnet34_B:num_classes=10,width=0.5 --json
-    python describe.py --config=configs/lenet5.py:data=digits
+    python describe.py --config=configs/lenet5.py:data=digits --config.model.width=2
     python describe.py --diff plain34 resnet34_A
     python describe.py --all --picture cost.png
 
@@ -11,11 +11,9 @@ thousand-layer nets take seconds. Published figures and known misprints stand be
 """
 
 import argparse
-import ast
 import dataclasses
 import json
 import pathlib
-import runpy
 import signal
 import sys
 import textwrap
@@ -25,9 +23,12 @@ from typing import Any, NoReturn
 import jax
 
 import models
+from configs import files
 from errors import UserError
-from models import cost, published
+from models import cost, picture, published
 from models.walk import Window
+
+OVERRIDE = "--config."  # begins the words that change a field of the config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--all", action="store_true", help="one line a network")
     parser.add_argument("--picture", metavar="PATH", help="with --all: published errors over cost")
     parser.add_argument("--json", action="store_true", help="JSON and nothing else")
-    given = parser.parse_args(arguments)
+    words = [word for word in arguments if word.startswith(OVERRIDE) and "=" in word]
+    given = parser.parse_args([word for word in arguments if word not in words])
+    if words and not given.config:
+        raise UserError(f"{words[0]}: needs --config")
     wanted = [
         flag
         for flag, value in {
@@ -75,19 +79,23 @@ def main(arguments: Sequence[str]) -> None:
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
     if given.picture:
-        _check_picture(pathlib.Path(given.picture))  # now, not after a minute of tracing
+        picture.check(pathlib.Path(given.picture))  # now, not after a minute of tracing
     # Shapes need no accelerator, and must not take one from a run that does.
     jax.config.update("jax_platforms", "cpu")
 
     if given.all:
-        describe_all(as_json=given.json, picture=given.picture)
+        describe_all(as_json=given.json, path=given.picture)
         return
     if given.diff:
         before, after = (describe(parse(text)) for text in given.diff)
         differences = diff(before, after)
         lines = _diff_lines(given.diff[0], given.diff[1], differences)
     else:
-        spec = read_config(given.config) if given.config else parse(given.network)
+        if given.config:
+            pairs = (word.removeprefix(OVERRIDE).split("=", 1) for word in words)
+            spec = read_config(given.config, {name: _value(text) for name, text in pairs})
+        else:
+            spec = parse(given.network)
         description = describe(spec)
         differences = to_json(description)
         lines = page(description)
@@ -109,22 +117,16 @@ def parse(text: str) -> dict[str, Any]:
     return spec
 
 
-def read_config(text: str) -> dict[str, Any]:
+def read_config(text: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The spec of the network that a config trains, its input and classes decided by its data.
 
-    text: "PATH" or "PATH:argument", as train.py takes it.
+    text: "PATH" or "PATH:argument", as train.py takes it; overrides: by dotted field.
     """
     # Imported here: a network by its name needs no data sets.
     import data
     from augmentations import recipe
 
-    path, _, argument = text.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"--config: no file {path}")
-    module = runpy.run_path(path)
-    if "get_config" not in module:
-        raise UserError(f"--config: {path} has no get_config")
-    config = module["get_config"](argument or None)
+    config = files.resolve(text, overrides)
     stored = data.dataset(config.data.name)
     shape = recipe.read(config.data, stored.shape).image_shape
     return {**config.model.to_dict(), "input": tuple(shape), "num_classes": stored.classes}
@@ -264,8 +266,8 @@ def window_text(window: Window | None) -> str:
     return f"{_times(window.kernel)} / {_side(window.stride)} / {pad}"
 
 
-def describe_all(*, as_json: bool, picture: str | None) -> None:
-    """Prints every network, a line each as soon as it is traced, and draws the picture."""
+def describe_all(*, as_json: bool, path: str | None) -> None:
+    """Prints every network, a line each once it is traced, and draws the picture at `path`."""
     costs: dict[str, cost.Cost] = {}
     wide = max(map(len, models.NETWORKS))
     if not as_json:
@@ -289,8 +291,8 @@ def describe_all(*, as_json: bool, picture: str | None) -> None:
             for name, measured in costs.items()
         ]
         print(json.dumps(lines, indent=2))
-    if picture:
-        draw(costs, picture)
+    if path:
+        picture.draw(costs, path)
 
 
 def diff(before: Description, after: Description) -> dict[str, Any]:
@@ -354,87 +356,6 @@ def _diff_lines(before: str, after: str, differences: Mapping[str, Any]) -> Iter
             )
 
 
-def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
-    """Published errors against cost, one panel a data set and measure, saved at `path`."""
-    # Imported here: a count needs no plotting library, and importing this one takes a second.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = (
-        ("ImageNet 2012", "top1", "ImageNet 2012, top-1 error (%)"),
-        ("ImageNet 2012", "top5", "ImageNet 2012, top-5 error (%)"),
-        ("CIFAR-10", "top1", "CIFAR-10, test error (%)"),
-    )
-    figure = Figure(figsize=(20, 9), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    labels = []
-    for (data, measure, title), axes in zip(panels, figure.subplots(1, 3), strict=True):
-        rates = [
-            rate
-            for rate in published.ERROR_RATES
-            if rate.data == data and rate.network in costs and getattr(rate, measure) is not None
-        ]
-        for protocol in dict.fromkeys(rate.protocol for rate in rates):
-            chosen = [rate for rate in rates if rate.protocol == protocol]
-            spots = [(_cost_of(rate, costs), getattr(rate, measure)) for rate in chosen]
-            axes.scatter(*zip(*spots, strict=True), s=28, label=protocol)
-            for rate, spot in zip(chosen, spots, strict=True):
-                text = rate.network.replace("_cifar10", "")
-                label = axes.annotate(
-                    text, spot, (6, 0), textcoords="offset points", fontsize=8, va="center"
-                )
-                label.set_in_layout(False)
-                labels.append(label)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.set_title(title)
-        axes.set_xlabel("multiply-adds of one pass over an image of the network's input size")
-        axes.margins(x=0.2)
-        axes.grid(alpha=0.3, which="both")
-        axes.legend(title="tested on", fontsize=8)
-    figure.suptitle("Errors as published, each under its own protocol, against cost as measured")
-    canvas.draw()  # decides what size the labels have and where the spots are
-    figure.set_layout_engine("none")
-    _spread(labels, canvas.get_renderer())
-    figure.savefig(path)
-
-
-def _check_picture(path: pathlib.Path) -> None:
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--picture: {path} must end in .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise UserError(f"--picture: no folder {path.parent}")
-
-
-def _spread(labels: Sequence[Any], renderer: Any) -> None:
-    """Puts each label where it covers no spot and no label before it, near its own spot."""
-    spots = [label.axes.transData.transform(label.xy) for label in labels]
-    taken: list[Any] = []
-    places = [
-        (side * 6, rise) for rise in (0, 9, -9, 18, -18, 27, -27, 36, -36) for side in (1, -1)
-    ]
-    for label in labels:
-        for x, y in places:
-            label.set_position((x, y))
-            label.set_horizontalalignment("left" if x > 0 else "right")
-            box = label.get_window_extent(renderer)
-            inside = label.axes.bbox.x0 < box.x0 and box.x1 < label.axes.bbox.x1
-            covers = not inside or any(box.contains(*spot) for spot in spots)
-            if not covers and not any(box.overlaps(other) for other in taken):
-                break
-        taken.append(label.get_window_extent(renderer))
-
-
-def _cost_of(rate: published.ErrorRate, costs: Mapping[str, cost.Cost]) -> int:
-    """Multiply-adds of one pass at the size of the published crop."""
-    if not rate.input:
-        return costs[rate.network].multiply_adds
-    shape = (rate.input, rate.input, costs[rate.network].input_shape[2])
-    return describe({"name": rate.network, "input": shape}).cost.multiply_adds
-
-
 def _split(text: str) -> Iterator[str]:
     """Cuts at the commas that stand in no brackets."""
     depth, item = 0, ""
@@ -451,12 +372,10 @@ def _split(text: str) -> Iterator[str]:
 
 def _value(text: str) -> Any:
     """A Python literal, a bare word, or a tuple of them: "2", "max", "(aux1,aux2)"."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        if text[:1] in "([" and text[-1:] in ")]" and text:
-            return tuple(_value(item.strip()) for item in _split(text[1:-1]))
-        return text
+    value = files.literal(text)
+    if value == text and text[:1] in ("(", "[") and text[-1:] in (")", "]"):
+        return tuple(_value(item.strip()) for item in _split(text[1:-1]))
+    return value
 
 
 def _aligned(

@@ -320,7 +320,13 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
             f"config.data.validation={fields.validation}: expected 0 to {stored - 1}, "
             f"{fields.name} has {stored} training images"
         )
-    examples = {"train": stored - fields.validation}
+    left = stored - fields.validation
+    if not 0 <= fields.train_images <= left:
+        raise UserError(
+            f"config.data.train_images={fields.train_images}: expected 0 (all) to {left}, what "
+            f"config.data.validation={fields.validation} leaves"
+        )
+    examples = {"train": fields.train_images or left}
     if fields.validation:
         examples["validation"] = fields.validation
     examples["test"] = dataset.splits["test"]
@@ -380,7 +386,8 @@ def _engine(
     if kind == "streaming" or skip:
         for name, count in examples.items():
             split = "test" if name == "test" else "train"
-            start = examples["train"] if name == "validation" else 0
+            # The validation part is the end of the stored one, however few images are trained on.
+            start = dataset.splits["train"] - count if name == "validation" else 0
             source = data.open_split(fields.name, split, data_dir)
             parts[name] = Loader(source, start, count, skip)
     if kind == "streaming":
@@ -396,10 +403,9 @@ def _engine(
         for split in ("train", "test"):
             images, labels = data.load_arrays(fields.name, split, data_dir)
             whole = Part(images, labels, np.ones(len(images), bool))
-            cut = examples[split]
-            arrays[split] = whole[:cut]
-            if cut < len(images):
-                arrays["validation"] = whole[cut:]
+            arrays[split] = whole[: examples[split]]
+            if split == "train" and "validation" in examples:
+                arrays["validation"] = whole[len(images) - examples["validation"] :]
     return Resident(arrays, mesh, config.seed, config.batch_size)
 
 

@@ -5,8 +5,8 @@ measures  resident engine: batches of 128 CIFAR-shaped images, pad-4 crop and fl
           decoding: JPEGs of 500 × 375 (quality 90) on one core, decoded, cut and resized to 224
           streaming engine: the same JPEGs from a folder to batches on the device
           each engine against a train step: ResNet-20 on the CIFAR-shaped images, ResNet-18 at
-          `width` on the JPEGs at 224 pixels; what the step takes with its batch at hand, what the run takes
-          that also fetches it, and the share of the run spent waiting for data
+          `width` on the JPEGs at 224 pixels; what the step takes with its batch at hand, what the
+          run takes that also fetches it, and the share of the run spent waiting for data
 Prints a table; judges nothing. The images are generated, smooth with noise, about 60 kB each.
 benchmarks/logs/ has what it printed on the machines it was run on.
 """

@@ -25,6 +25,7 @@ def base() -> ConfigDict:
                 "short_side": 0,  # pixels that tests cut the centre out of; 0: the set's own way
                 "channels": 0,  # 3 repeats grey, 1 averages colour; 0: as stored
                 "validation": 0,  # images cut from the end of training; 0: none
+                "train_images": 0,  # from the beginning, to train on; 0: all that are left
                 "augment": (),  # operations on training images, in order: ("flip()",)
                 "normalize": ("scale()",),  # operations on all images, after the others
                 "engine": "auto",  # resident, streaming, or what suits the data set

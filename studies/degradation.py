@@ -57,7 +57,7 @@ SCALES = {
             "fashion_mnist",
             "small",
             {20: 130, 56: 370},
-            **{"data.validation": 50_000},
+            **{"data.train_images": 10_000},
         ),
         seeds=3,
         note="10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",

@@ -32,8 +32,7 @@ def _runs(
     config = f"configs/lenet5.py:net=1998,data={data}"
     runs = []
     for size in sizes:
-        # Images cut from the end of the training part make the validation part.
-        overrides: dict[str, Any] = {"data.validation": stored - size} if size < stored else {}
+        overrides: dict[str, Any] = {"data.train_images": size} if size < stored else {}
         if stored > 10_000:
             overrides["eval.every"] = "2 epochs"
         runs.append(Run(_label(size), config, 12 + per_image * size, overrides))

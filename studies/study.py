@@ -6,15 +6,14 @@ particular study. May import errors and the configs it names; trains nothing.
 """
 
 import dataclasses
-import importlib.util
 import pathlib
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from configs import files
 from errors import UserError
 from studies.records import Record
 
@@ -41,17 +40,10 @@ class Run:
 
     def resolve(self, seed: int) -> ConfigDict:
         """The locked config of one seed. Raises UserError for an override it does not have."""
-        path, _, argument = self.config.partition(":")
-        config = load_config(path).get_config(argument).unlock()
-        for name, value in {**self.overrides, "seed": seed}.items():
-            *parents, field = name.split(".")
-            part = config
-            for parent in parents:
-                part = part[parent]
-            if field not in part and parents != ["model"]:
-                raise UserError(f"{self.label}: {self.config} has no field {name!r} to override")
-            part[field] = value
-        return config.lock()
+        try:
+            return files.resolve(self.config, {**self.overrides, "seed": seed}, ROOT)
+        except UserError as error:
+            raise UserError(f"{self.label}: {error}") from None
 
     def command(self, seed: int, workdir: str) -> str:
         """The command line that trains the same."""
@@ -139,20 +131,6 @@ class Study:
                 f"--data: {self.name} has no runs on {data!r}; it has: {', '.join(self.scales)}"
             )
         return self.scales[data]
-
-
-def load_config(path: str) -> types.ModuleType:
-    """The module of a config file, a path from the repository's root or from here.
-
-    Raises UserError where there is none.
-    """
-    file = ROOT / path
-    spec = importlib.util.spec_from_file_location(f"config_of_study_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.exists():
-        raise UserError(f"there is no config file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def by_label(records: Sequence[Record], runs: Sequence[Run]) -> Records:

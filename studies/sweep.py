@@ -15,9 +15,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from configs import files
 from errors import UserError
 from studies import drawing
-from studies.study import Records, Run, Scale, Study, load_config, quoted
+from studies.study import ROOT, Records, Run, Scale, Study, quoted
 
 AS_CONFIGURED = "as configured"
 
@@ -29,7 +30,7 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
     Raises UserError where the config has no sweep or the sweep yields something else.
     """
     path, _, _ = config.partition(":")
-    module = load_config(path)
+    module = files.module(ROOT / path)
     if not hasattr(module, "sweep"):
         raise UserError(f"--config: {path} has no sweep()")
     runs, wanted = dict[str, Run](), set[tuple[str, int]]()

@@ -13,7 +13,7 @@ from measured import measured
 import describe
 import models
 from errors import UserError
-from models import published
+from models import picture, published
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -127,8 +127,11 @@ def test_parse(text: str, spec: dict):
         (["--all", "--picture", "a.xls"], "must end in .png, .pdf or .svg"),
         (["--diff", "vgg_A"], "expected 2 arguments"),
         (["--al"], "--al"),
-        (["--config=nowhere.py"], "no file nowhere.py"),
+        (["--config=nowhere.py"], "there is no config file nowhere.py"),
         (["--config=describe.py"], "no get_config"),
+        (["--config=configs/lenet5.py", "--config.data.sise=36"], "has no field 'data.sise'"),
+        (["--config=configs/lenet5.py", "--config.model.wide=2"], "wide"),
+        (["vgg_A", "--config.data.size=36"], "--config.data.size=36: needs --config"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], says: str, monkeypatch):
@@ -145,6 +148,10 @@ def test_a_config_is_described_as_it_trains(capsys, monkeypatch):
     assert found["name"] == "lenet5_modern"
     assert found["input_shape"] == [32, 32, 1]
     assert found["params"] == 61_706
+    words = ("--config.model.activation=tanh", "--config.data.size=36", "--json")
+    found = json.loads(output(capsys, "--config=configs/lenet5.py:data=digits", *words))
+    assert found["input_shape"] == [36, 36, 1]
+    assert found["params"] == 61_706 + (6 * 6 - 5 * 5) * 16 * 120  # a map of 6×6 before C5
 
 
 def test_plain_and_residual_differ_in_one_field(capsys):
@@ -195,16 +202,16 @@ def test_the_picture_shows_every_published_error_at_its_cost(tmp_path, monkeypat
         "resnet20_cifar10_A",
         "cuda_convnet_cifar10_18pct",
     )
-    spread = describe._spread
+    spread = picture.spread
     drawn: list[tuple[Any, Any]] = []
 
     def watched(labels, renderer):
         spread(labels, renderer)
         drawn.extend((label, label.get_window_extent(renderer)) for label in labels)
 
-    monkeypatch.setattr(describe, "_spread", watched)
+    monkeypatch.setattr(picture, "spread", watched)
     path = tmp_path / "cost.png"
-    describe.draw({name: measured(name) for name in names}, str(path))
+    picture.draw({name: measured(name) for name in names}, str(path))
     assert path.read_bytes().startswith(b"\x89PNG")
     spots = [(label.get_text(), *label.xy) for label, _ in drawn]
     # Krizhevsky et al. 2012, Table 2; He et al. 2016, Tables 3 and 6.
@@ -219,7 +226,7 @@ def test_the_picture_shows_every_published_error_at_its_cost(tmp_path, monkeypat
 def test_a_larger_crop_costs_what_it_costs():
     (rate,) = (rate for rate in published.ERROR_RATES if rate.input)
     assert rate.network == "resnet200_preact"
-    cost = describe._cost_of(rate, {rate.network: measured(rate.network)})
+    cost = picture.cost_of(rate, {rate.network: measured(rate.network)})
     # Convolutions grow with the area, (320/224)²; the dense layer of 2048×1000 does not.
     dense = 2_048_000
     assert cost - dense == (14_776_270_848 - dense) * 100 // 49

@@ -152,6 +152,24 @@ def test_every_image_is_counted_once_at_any_batch_size_and_device_count(
         np.testing.assert_array_equal(pipeline.preprocess(images), seen)
 
 
+@pytest.mark.parametrize("engine", ["resident", "streaming"])
+def test_fewer_training_images_leave_the_validation_part_where_it_is(data_dir, engine):
+    name = "synthetic:4x4x1:10:100:90"
+    made = config(8, name=name, validation=30, train_images=20, engine=engine)
+    pipeline = create(made, mesh(1), data_dir)
+    assert pipeline.examples == {"train": 20, "validation": 30, "test": 90}
+    images, _ = data.load_arrays(name, "train", data_dir)
+    for split, expected in (("train", images[:20]), ("validation", images[70:])):
+        batches = list(pipeline.evaluation(split))
+        keep = np.concatenate([batch["mask"] for batch in batches]) > 0
+        seen = np.concatenate([batch["image"] for batch in batches])[keep]
+        np.testing.assert_array_equal(seen, expected)
+    epoch = np.concatenate([pipeline.batch(step)["image"] for step in range(2)])
+    assert {image.tobytes() for image in epoch} <= {
+        np.float32(image).tobytes() for image in images[:20]
+    }
+
+
 def test_statistics_come_from_the_training_part_alone(data_dir):
     name = "synthetic:4x4x3:10:100:20"
     made = config(8, name=name, validation=30, normalize=("scale()", "per_pixel_mean()"))
@@ -231,6 +249,8 @@ def test_a_part_can_be_cut():
         ({"batch_size": 128}, ["config.batch_size=128", "100 images"]),
         ({"validation": 100}, ["config.data.validation=100", "0 to 99"]),
         ({"validation": -1}, ["config.data.validation=-1", "0 to 99"]),
+        ({"validation": 30, "train_images": 71}, ["config.data.train_images=71", "to 70"]),
+        ({"train_images": -1}, ["config.data.train_images=-1", "0 (all) to 100"]),
         ({"engine": "fast"}, ["config.data.engine='fast'", "auto, resident, streaming"]),
         ({"workers": -1}, ["config.data.workers=-1"]),
         ({"on_damage": "ignore"}, ["config.data.on_damage='ignore'", "stop, skip"]),

@@ -43,6 +43,7 @@ NOT_NEGATIVE = (
     "data.size",
     "data.channels",
     "data.validation",
+    "data.train_images",
     "data.workers",
     "batch_norm_batches",
 )

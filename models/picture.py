@@ -1,0 +1,92 @@
+"""Errors as their papers publish them against what their networks cost as we count them."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import models
+from errors import UserError
+from models import cost, published
+
+
+def check(path: pathlib.Path) -> None:
+    """Raises UserError where no picture can be saved at `path`."""
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--picture: {path} must end in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise UserError(f"--picture: no folder {path.parent}")
+
+
+def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
+    """Published errors against cost, one panel a data set and measure, saved at `path`."""
+    # Imported here: a count needs no plotting library, and importing this one takes a second.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = (
+        ("ImageNet 2012", "top1", "ImageNet 2012, top-1 error (%)"),
+        ("ImageNet 2012", "top5", "ImageNet 2012, top-5 error (%)"),
+        ("CIFAR-10", "top1", "CIFAR-10, test error (%)"),
+    )
+    figure = Figure(figsize=(20, 9), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    labels = []
+    for (data, measure, title), axes in zip(panels, figure.subplots(1, 3), strict=True):
+        rates = [
+            rate
+            for rate in published.ERROR_RATES
+            if rate.data == data and rate.network in costs and getattr(rate, measure) is not None
+        ]
+        for protocol in dict.fromkeys(rate.protocol for rate in rates):
+            chosen = [rate for rate in rates if rate.protocol == protocol]
+            spots = [(cost_of(rate, costs), getattr(rate, measure)) for rate in chosen]
+            axes.scatter(*zip(*spots, strict=True), s=28, label=protocol)
+            for rate, spot in zip(chosen, spots, strict=True):
+                text = rate.network.replace("_cifar10", "")
+                label = axes.annotate(
+                    text, spot, (6, 0), textcoords="offset points", fontsize=8, va="center"
+                )
+                label.set_in_layout(False)
+                labels.append(label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.set_title(title)
+        axes.set_xlabel("multiply-adds of one pass over an image of the network's input size")
+        axes.margins(x=0.2)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(title="tested on", fontsize=8)
+    figure.suptitle("Errors as published, each under its own protocol, against cost as measured")
+    canvas.draw()  # decides what size the labels have and where the spots are
+    figure.set_layout_engine("none")
+    spread(labels, canvas.get_renderer())
+    figure.savefig(path)
+
+
+def spread(labels: Sequence[Any], renderer: Any) -> None:
+    """Puts each label where it covers no spot and no label before it, near its own spot."""
+    spots = [label.axes.transData.transform(label.xy) for label in labels]
+    taken: list[Any] = []
+    places = [
+        (side * 6, rise) for rise in (0, 9, -9, 18, -18, 27, -27, 36, -36) for side in (1, -1)
+    ]
+    for label in labels:
+        for x, y in places:
+            label.set_position((x, y))
+            label.set_horizontalalignment("left" if x > 0 else "right")
+            box = label.get_window_extent(renderer)
+            inside = label.axes.bbox.x0 < box.x0 and box.x1 < label.axes.bbox.x1
+            covers = not inside or any(box.contains(*spot) for spot in spots)
+            if not covers and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(label.get_window_extent(renderer))
+
+
+def cost_of(rate: published.ErrorRate, costs: Mapping[str, cost.Cost]) -> int:
+    """Multiply-adds of one pass at the size of the published crop."""
+    if not rate.input:
+        return costs[rate.network].multiply_adds
+    shape = (rate.input, rate.input, costs[rate.network].input_shape[2])
+    network = models.create({"name": rate.network, "input": shape})
+    return cost.measure(network).multiply_adds
