@@ -15,7 +15,7 @@ deviates  paper: 10,000 training images are held out to decide when the rate dro
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import base, drop_on_plateau, smoke, synthetic
 
 NETS = (
     "alexnet_2012",
@@ -73,19 +73,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "pca_colour(sd=0.1, samples=10000)",
         )
         config.data.normalize = ("per_pixel_mean(samples=10000)",)
-        config.schedule = {
-            "name": "plateau",
-            "rate": 0.01,
-            "factor": 10.0,
-            "of": "validation",
-            "patience": 5,  # evaluations; the paper judged by eye
-            "least": 0.001,
-            "drops": 3,
-        }
+        drop_on_plateau(config, rate=0.01)
         config.duration = "90 epochs"
         config.checkpoint.every = "1 epochs"
-        if scale == "paper":
-            config.data.validation = 64 if data == "synthetic" else 10_000
     if scale == "smoke":
         config.model.width = 0.125
         config.data.augment = ("random_crop(side=256)", "flip()", "pca_colour(sd=0.1)")

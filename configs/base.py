@@ -78,3 +78,21 @@ def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None
     config.batch_size = config.eval.batch_size = 8
     config.duration = "4 steps"
     config.log_every = config.eval.every = config.checkpoint.every = "2 steps"
+
+
+def drop_on_plateau(config: ConfigDict, rate: float) -> None:
+    """The rate drops to a tenth when the validation error stops falling, three times.
+
+    The papers judged by eye on their validation set, which is our test set; here images are held
+    out of training to see it, and what counts as stopped is ours: five evaluations.
+    """
+    config.schedule = {
+        "name": "plateau",
+        "rate": rate,
+        "factor": 10.0,
+        "of": "validation",
+        "patience": 5,
+        "least": 0.001,
+        "drops": 3,
+    }
+    config.data.validation = 64 if config.data.name.startswith("synthetic") else 10_000

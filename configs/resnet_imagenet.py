@@ -14,7 +14,7 @@ deviates  paper: 10,000 training images are held out to decide when the rate dro
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import base, drop_on_plateau, smoke, synthetic
 from errors import UserError
 
 DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
@@ -77,18 +77,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             }
             config.duration = "90 epochs"
         else:
-            config.schedule = {
-                "name": "plateau",
-                "rate": 0.1,
-                "factor": 10.0,
-                "of": "validation",
-                "patience": 5,  # evaluations; the paper gives none
-                "least": 0.001,
-                "drops": 3,
-            }
+            drop_on_plateau(config, rate=0.1)
             config.duration = "600000 steps"
-            if scale == "paper":
-                config.data.validation = 64 if data == "synthetic" else 10_000
     if scale == "smoke":
         config.model.width = 0.125
         config.data.augment = ("scale_jitter(low=256, high=480)", "flip()", "pca_colour(sd=0.1)")

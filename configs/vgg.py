@@ -18,7 +18,7 @@ deviates  paper: He's initial weights for all nets instead of a start from a tra
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import base, drop_on_plateau, smoke, synthetic
 
 COLUMNS = ("A", "A_LRN", "B", "C", "D", "E", "B_5x5")
 NETS = tuple(f"vgg_{column}" for column in COLUMNS) + tuple(f"vgg_{c}_bn" for c in "ABCDE")
@@ -74,19 +74,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "pca_colour(sd=0.1, samples=10000)",
         )
         config.data.normalize = ("scale()", "channel_mean(samples=10000)")
-        config.schedule = {
-            "name": "plateau",
-            "rate": 0.01,
-            "factor": 10.0,
-            "of": "validation",
-            "patience": 5,  # evaluations; the paper gives none
-            "least": 0.001,
-            "drops": 3,
-        }
+        drop_on_plateau(config, rate=0.01)
         config.duration = "74 epochs"
         config.checkpoint.every = "1 epochs"
-        if scale == "paper":
-            config.data.validation = 64 if data == "synthetic" else 10_000
     if scale == "smoke":
         config.model.width = 0.0625
         config.data.augment = (SCALES[chosen["s"]], "flip()", "pca_colour(sd=0.1)")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_networks import compiled, conv, images_for, initial, relu, run
+from drawn import compiled, conv, images_for, initial, relu, run
 
 import models
 from models import inception, layers

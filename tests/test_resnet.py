@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_networks import (
+from drawn import (
     compiled,
     conv,
     images_for,
