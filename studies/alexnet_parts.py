@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from studies import drawing
 from studies.drawing import SERIES
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 
 WHOLE, DROPOUT = "AlexNet", "with dropout 0.5"
@@ -37,10 +36,7 @@ TAKEN: dict[str, dict[str, Any]] = {
 
 
 def _worse(changed: str) -> Claim:
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[changed].last("test_error") - seed[WHOLE].last("test_error"))
-
-    return Claim(f"more test error “{changed}” than with all parts", gap)
+    return less_error(WHOLE, changed, text=f"more test error “{changed}” than with all parts")
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from studies import drawing, published
 from studies.drawing import PLAIN, RESIDUAL
 from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 from training import trained
 
@@ -73,11 +73,8 @@ SCALES = {
 
 def _more_error(deeper: str, shallower: str, metric: str = "train_error") -> Claim:
     what = {"train_error": "training", "test_error": "test"}[metric]
-
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[deeper].last(metric) - seed[shallower].last(metric))
-
-    return Claim(f"{deeper} has more {what} error than {shallower}", gap)
+    text = f"{deeper} has more {what} error than {shallower}"
+    return less_error(shallower, deeper, metric, text)
 
 
 CLAIMS = (

@@ -4,14 +4,10 @@ The paper adds three 1×1 layers to B (C) or 3×3 layers (D), at unequal cost. H
 all three cost the same: does depth by 1×1 layers beat width, and do 3×3 layers beat both?
 """
 
-from collections.abc import Mapping
-
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY, SERIES
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Column, Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 
 WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
@@ -28,31 +24,17 @@ def _runs(data: str, seconds: float) -> tuple[Run, ...]:
     )
 
 
-def _less(better: str, worse: str, metric: str, text: str) -> Claim:
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
-
-    return Claim(text, gap)
-
-
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Training error while it falls, final errors, and the paper's at unequal cost."""
-    figure, axes = drawing.new(
-        1,
-        3,
+    return drawing.beside_paper(
+        records,
         title="1×1 convolutions at equal cost: wider, deeper by 1×1, or deeper by 3×3",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
-        size=(16, 5.2),
+        note=study.scales[data].note,
+        published=(
+            "Published: ImageNet top-1, cost grows B to D",
+            {f"{column} as printed": published.VGG[column] for column in "BCD"},
+        ),
     )
-    colours = {name: SERIES[i] for i, name in enumerate(WIDTHS)}
-    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.9)
-    drawing.heading(axes[0][0], "Training error", "step", "error")
-    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
-    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
-    printed = {f"{column} as printed": [published.VGG[column]] for column in "BCD"}
-    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY))
-    drawing.heading(axes[0][2], "Published: ImageNet top-1, cost grows B to D", "error (%)")
-    return figure
 
 
 STUDY = Study(
@@ -70,9 +52,13 @@ STUDY = Study(
         ),
     },
     claims=(
-        _less(WITH_1X1, WIDER, "test_error", "1×1 layers give less test error than width"),
-        _less(WITH_1X1, WIDER, "train_error", "1×1 layers give less training error than width"),
-        _less(NARROWER, WITH_1X1, "test_error", "3×3 layers give less test error than 1×1 layers"),
+        less_error(WITH_1X1, WIDER, "test_error", "1×1 layers give less test error than width"),
+        less_error(
+            WITH_1X1, WIDER, "train_error", "1×1 layers give less training error than width"
+        ),
+        less_error(
+            NARROWER, WITH_1X1, "test_error", "3×3 layers give less test error than 1×1 layers"
+        ),
     ),
     columns=(
         Column("million multiply-adds", lambda r: r.result["multiply_adds"], 2, 1e-6, spread=False),

@@ -205,6 +205,36 @@ def curves(
     ends(axes, labels)
 
 
+def beside_paper(
+    records: Mapping[str, Mapping[int, Record]],
+    *,
+    title: str,
+    note: str,
+    published: tuple[str, Mapping[str, float]],
+    digits: int = 1,
+    group: str = "train",
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """Three panels: an error while it falls, the final test errors, the paper's errors.
+
+    note: on the data. published: the last panel's title and its errors in percent by label.
+    digits: of those. group: which error is shown while it falls, "train" or "test".
+    """
+    figure, axes = new(
+        1, 3, title=title, subtitle=f"{note} Mean over seeds; dots: single seeds.", size=(16, 5.2)
+    )
+    colours = colours or {label: SERIES[i % len(SERIES)] for i, label in enumerate(records)}
+    curves(axes[0][0], records, group=group, colours=colours, room=0.8)
+    heading(axes[0][0], {"train": "Training error", "test": "Test error"}[group], "step", "error")
+    bars(axes[0][1], finals(records, "test_error"), colours)
+    heading(axes[0][1], "Final test error, measured here", "error (%)")
+    text, printed = published
+    values = {label: [error] for label, error in printed.items()}
+    bars(axes[0][2], values, dict.fromkeys(printed, GREY), digits=digits)
+    heading(axes[0][2], text, "error (%)")
+    return figure
+
+
 def finals(
     records: Mapping[str, Mapping[int, Record]], metric: str, factor: float = 100.0
 ) -> dict[str, list[float]]:

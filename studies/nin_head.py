@@ -1,13 +1,9 @@
 """Lin, Chen, Yan 2014, Table 5: global average pooling against a dense head, dropout on and off."""
 
-from collections.abc import Mapping
-
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY, SERIES
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Column, Records, Run, Scale, Study, less_error
 
 POOLED, POOLED_DROPOUT = "average pooling", "average pooling, dropout"
 DENSE, DENSE_DROPOUT = "dense", "dense, dropout"
@@ -31,31 +27,16 @@ def _runs(data: str, scale: str, seconds: float, **overrides: object) -> tuple[R
     )
 
 
-def _less(better: str, worse: str) -> Claim:
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[worse].last("test_error") - seed[better].last("test_error"))
-
-    return Claim(f"less test error with “{better}” than with “{worse}”", gap)
-
-
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Test error while it falls, at the end, and the paper's."""
-    figure, axes = drawing.new(
-        1,
-        3,
+    return drawing.beside_paper(
+        records,
         title="Network in Network: global average pooling against a dense head",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
-        size=(16, 5.2),
+        note=study.scales[data].note,
+        published=("Published: CIFAR-10 (Table 5)", published.NIN_HEADS),
+        digits=2,
+        group="test",
     )
-    colours = {label: SERIES[i] for i, label in enumerate(HEADS)}
-    drawing.curves(axes[0][0], records, colours=colours, room=0.7)
-    drawing.heading(axes[0][0], "Test error", "step", "error")
-    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
-    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
-    printed = {label: [value] for label, value in published.NIN_HEADS.items()}
-    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY), digits=2)
-    drawing.heading(axes[0][2], "Published: CIFAR-10 (Table 5)", "error (%)")
-    return figure
 
 
 STUDY = Study(
@@ -79,10 +60,10 @@ STUDY = Study(
         ),
     },
     claims=(
-        _less(POOLED_DROPOUT, DENSE_DROPOUT),
-        _less(POOLED_DROPOUT, DENSE),
-        _less(DENSE_DROPOUT, DENSE),
-        _less(POOLED_DROPOUT, POOLED),
+        less_error(POOLED_DROPOUT, DENSE_DROPOUT),
+        less_error(POOLED_DROPOUT, DENSE),
+        less_error(DENSE_DROPOUT, DENSE),
+        less_error(POOLED_DROPOUT, POOLED),
     ),
     columns=(Column("parameters", lambda r: r.result["params"], digits=0, spread=False),),
     published={

@@ -4,15 +4,12 @@ The paper compares them at 110 and 164 layers; on digits at 56, where two cores 
 minute.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY, SERIES
-from studies.records import Record
-from studies.study import Claim, Records, Run, Scale, Study
+from studies.study import Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 
 ORIGINAL, FULL = "original", "full pre-activation"
@@ -30,33 +27,15 @@ def _runs(config: str, seconds: float) -> tuple[Run, ...]:
     return tuple(Run(label, config, seconds, fields) for label, fields in UNITS.items())
 
 
-def _less(better: str, worse: str, metric: str) -> Claim:
-    what = {"train_error": "training", "test_error": "test"}[metric]
-
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
-
-    return Claim(f"less {what} error with “{better}” than with “{worse}”", gap)
-
-
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Training error while it falls, final errors, and the paper's."""
-    figure, axes = drawing.new(
-        1,
-        3,
+    return drawing.beside_paper(
+        records,
         title="Residual units: where batch norm and ReLU stand, and a shortcut that is scaled",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
-        size=(16, 5.2),
+        note=study.scales[data].note,
+        published=("Published: 110 layers, CIFAR-10", published.PREACTIVATION),
+        digits=2,
     )
-    colours = {label: SERIES[i] for i, label in enumerate(UNITS)}
-    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.8)
-    drawing.heading(axes[0][0], "Training error", "step", "error")
-    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
-    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
-    printed = {label: [value] for label, value in published.PREACTIVATION.items()}
-    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY), digits=2)
-    drawing.heading(axes[0][2], "Published: 110 layers, CIFAR-10", "error (%)")
-    return figure
 
 
 STUDY = Study(
@@ -79,11 +58,11 @@ STUDY = Study(
         ),
     },
     claims=(
-        _less(FULL, ORIGINAL, "test_error"),
-        _less(ORIGINAL, "BN after addition", "test_error"),
-        _less(ORIGINAL, "ReLU before addition", "test_error"),
-        _less(ORIGINAL, "shortcut scaled by 0.5", "train_error"),
-        _less(ORIGINAL, "shortcut scaled by 0.5", "test_error"),
+        less_error(FULL, ORIGINAL),
+        less_error(ORIGINAL, "BN after addition"),
+        less_error(ORIGINAL, "ReLU before addition"),
+        less_error(ORIGINAL, "shortcut scaled by 0.5", "train_error"),
+        less_error(ORIGINAL, "shortcut scaled by 0.5"),
     ),
     columns=(steps_to(0.1),),
     published={

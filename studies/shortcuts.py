@@ -3,14 +3,11 @@
 The paper compares them at 34 layers on ImageNet; on small images the same nets at 44 layers.
 """
 
-from collections.abc import Mapping
-
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY, PLAIN, RESIDUAL
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.drawing import PLAIN, RESIDUAL
+from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 
 NONE, A, B, C = "none (plain)", "A: zeros appended", "B: projected where needed", "C: projected"
@@ -24,33 +21,25 @@ def _runs(config: str, seconds: float) -> tuple[Run, ...]:
 
 def _less(better: str, worse: str, metric: str) -> Claim:
     what = {"train_error": "training", "test_error": "test"}[metric]
-
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
-
     names = [
         label.split(":")[0].replace("none (plain)", "no shortcut") for label in (better, worse)
     ]
-    return Claim(f"{names[0]} has less {what} error than {names[1]}", gap)
+    return less_error(better, worse, metric, f"{names[0]} has less {what} error than {names[1]}")
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Training error while it falls, final errors, and the paper's."""
-    figure, axes = drawing.new(
-        1,
-        3,
+    return drawing.beside_paper(
+        records,
         title="Residual nets by kind of shortcut, and the plain net without",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
-        size=(16, 5.2),
+        note=study.scales[data].note,
+        published=(
+            "Published: ImageNet top-1, 34 layers",
+            {label: float(error) for label, error in published.SHORTCUTS.items()},
+        ),
+        digits=2,
+        colours=COLOURS,
     )
-    drawing.curves(axes[0][0], records, group="train", colours=COLOURS, room=0.8)
-    drawing.heading(axes[0][0], "Training error", "step", "error")
-    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), COLOURS)
-    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
-    printed = {label: [float(value)] for label, value in published.SHORTCUTS.items()}
-    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY), digits=2)
-    drawing.heading(axes[0][2], "Published: ImageNet top-1, 34 layers", "error (%)")
-    return figure
 
 
 STUDY = Study(

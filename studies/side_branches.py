@@ -4,13 +4,12 @@ A head of weight 0 gives no gradient to the trunk; "aux1 alone" is both heads, a
 """
 
 import statistics
-from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
 from studies import drawing, published
 from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
 
 NONE, ONE = "no side branch", "aux1 alone, weight 0.3"
 HEADS = {"aux1, after 4a": "error_aux1", "aux2, after 4d": "error_aux2", "main, after 5b": "error"}
@@ -46,13 +45,6 @@ def _head(name: str) -> Column:
 
 def _gap(record: Record) -> float:
     return 100 * (record.last("test_error") - record.last("train_error"))
-
-
-def _difference(better: str, worse: str, metric: str = "test_error") -> Claim:
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
-
-    return Claim(f"less test error with “{better}” than with “{worse}”", gap)
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
@@ -113,10 +105,10 @@ STUDY = Study(
         ),
     },
     claims=(
-        _difference(PAPER, NONE),
-        _difference(ONE, NONE),
-        _difference(PAPER, LOW),
-        _difference(PAPER, HIGH),
+        less_error(PAPER, NONE),
+        less_error(ONE, NONE),
+        less_error(PAPER, LOW),
+        less_error(PAPER, HIGH),
         Claim(
             "the gap between training and test error is smaller with both than with none",
             lambda seed: _gap(seed[NONE]) - _gap(seed[PAPER]),

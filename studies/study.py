@@ -84,6 +84,19 @@ class Claim:
     on: tuple[str, ...] = ()
 
 
+def less_error(better: str, worse: str, metric: str = "test_error", text: str = "") -> Claim:
+    """The claim that the run labelled `better` ends with less error than the one `worse`.
+
+    metric: "test_error" or "train_error". text: where labels make no good sentence.
+    """
+    what = {"train_error": "training", "test_error": "test"}[metric]
+
+    def gap(seed: Mapping[str, Record]) -> float:
+        return 100 * (seed[worse].last(metric) - seed[better].last(metric))
+
+    return Claim(text or f"less {what} error with “{better}” than with “{worse}”", gap)
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """A column of the table: mean ± sd over seeds of `value`, `factor` times.

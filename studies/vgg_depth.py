@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.drawing import GREY
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
 from studies.tables import steps_to
 
 COLUMNS = {
@@ -31,33 +29,17 @@ def _runs(data: str, scale: str, seconds: Mapping[str, float]) -> tuple[Run, ...
     )
 
 
-def _less(better: str, worse: str, text: str) -> Claim:
-    def gap(seed: Mapping[str, Record]) -> float:
-        return 100 * (
-            seed[COLUMNS[worse]].last("test_error") - seed[COLUMNS[better]].last("test_error")
-        )
-
-    return Claim(text, gap)
-
-
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Test error while it falls, at the end, and the paper's."""
-    figure, axes = drawing.new(
-        1,
-        3,
+    """Training error while it falls, final errors, and the paper's."""
+    return drawing.beside_paper(
+        records,
         title="VGG: error by depth and by the size of its filters",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
-        size=(16, 5.2),
+        note=study.scales[data].note,
+        published=(
+            "Published: ImageNet top-1, one scale (Table 3)",
+            {COLUMNS[column]: error for column, error in published.VGG.items()},
+        ),
     )
-    colours = {label: drawing.SERIES[i] for i, label in enumerate(COLUMNS.values())}
-    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.8)
-    drawing.heading(axes[0][0], "Training error", "step", "error")
-    drawing.bars(axes[0][1], drawing.finals(records, "test_error"), colours)
-    drawing.heading(axes[0][1], "Final test error, measured here", "error (%)")
-    printed = {COLUMNS[column]: [value] for column, value in published.VGG.items()}
-    drawing.bars(axes[0][2], printed, dict.fromkeys(printed, GREY))
-    drawing.heading(axes[0][2], "Published: ImageNet top-1, one scale (Table 3)", "error (%)")
-    return figure
 
 
 STUDY = Study(
@@ -80,11 +62,13 @@ STUDY = Study(
         ),
     },
     claims=(
-        _less("B", "A", "B errs less than A"),
-        _less("D", "B", "D errs less than B"),
-        _less("D", "C", "D errs less than C: 3×3 beats 1×1 at the same depth"),
-        _less("C", "B", "C errs less than B: more non-linearity helps"),
-        _less("B", "B_5x5", "B errs less than its 5×5 twin"),
+        less_error(COLUMNS["B"], COLUMNS["A"], text="B errs less than A"),
+        less_error(COLUMNS["D"], COLUMNS["B"], text="D errs less than B"),
+        less_error(
+            COLUMNS["D"], COLUMNS["C"], text="D errs less than C: 3×3 beats 1×1 at the same depth"
+        ),
+        less_error(COLUMNS["C"], COLUMNS["B"], text="C errs less than B: more non-linearity helps"),
+        less_error(COLUMNS["B"], COLUMNS["B_5x5"], text="B errs less than its 5×5 twin"),
         Claim(
             "D and E are equal: within 0.5 points of each other",
             lambda seed: (
