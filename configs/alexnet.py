@@ -4,7 +4,7 @@ command   python train.py --config=configs/alexnet.py --workdir=runs/alexnet_dig
           python train.py --config=configs/alexnet.py:data=imagenet2012,scale=paper --workdir=...
 hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: one GPU, days
 paper     40.7% top-1 and 18.2% top-5 error on the ILSVRC-2012 validation set (Table 2), ten crops
-here      see the README's results
+here      digits, seed 0: 1.11% test and 0.00% training error after 20 epochs
 deviates  paper: 10,000 training images are held out to decide when the rate drops, since the
           paper's own validation set is the test set here; mean image and colour axes are those of
           10,000 images.

@@ -4,7 +4,8 @@ command   python train.py --config=configs/relu_vs_tanh.py:activation=relu,data=
 hardware  digits: two CPU cores, a minute; cifar10: one GPU, minutes
 paper     Fig. 1, CIFAR-10: ReLU reaches 25% training error in a sixth of the epochs that tanh
           needs, each at its own best rate, without regularisation
-here      see the README's results
+here      digits, five seeds, each at its best rate: ReLU needs 29 ± 4 updates, tanh 15 ± 1
+          (results/relu_vs_tanh): the other way round
 deviates  the paper does not describe its net: this is the released cuda-convnet one without its
           normalisation and weight decay. small: weights start as He et al. 2015 have them, since
           the released ones (standard deviation 1e-4 in conv1) keep ReLU at chance on small data
