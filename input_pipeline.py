@@ -14,7 +14,9 @@ input_pipeline --config=... --show=augment.png` draws what the network would see
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -37,11 +39,14 @@ from streaming import Loader, Streaming
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
 
+DAMAGED = "damaged.{}.json"  # by process: part -> the indices of its damaged records
+
 
 class Engine(Protocol):
     """What the two engines have in common; `Pipeline` needs no more of them."""
 
     damaged: dict[str, set[int]]
+    on_damage: Callable[[], None]  # called when `damaged` has grown
 
     def fetch(self, step: int) -> Inputs:
         """The device arrays from which `gather` makes the batch of a step."""
@@ -91,7 +96,8 @@ class Resident:
     """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
 
     damaged: for each part, the indices of its damaged records. In training the next intact record
-    of the part stands in for one, as in the streaming engine.
+    of the part stands in for one, as in the streaming engine. on_damage: never called, all damage
+    is known from the start.
     """
 
     def __init__(self, parts: Mapping[str, Part], mesh: Mesh, seed: int, batch_size: int) -> None:
@@ -99,6 +105,7 @@ class Resident:
         self.damaged = {
             name: set(np.flatnonzero(~part.intact).tolist()) for name, part in parts.items()
         }
+        self.on_damage: Callable[[], None] = lambda: None
         train = parts["train"]
         self._count = len(train.images)
         self._steps = self._count // batch_size
@@ -183,6 +190,7 @@ class Pipeline:
         self.steps_per_epoch = self.examples["train"] // batch_size
         self.recipe, self._engine, self._mesh, self._seed = recipe, engine, mesh, seed
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self._kept: pathlib.Path | None = None
         self.statistics = {
             name: tuple(_replicate(mesh, part) for part in parts)
             for name, parts in recipe.fit(engine.chunks).items()
@@ -253,8 +261,32 @@ class Pipeline:
 
     @property
     def damaged(self) -> dict[str, int]:
-        """How many damaged records have been met and passed over, for each split."""
-        return {name: len(self._engine.damaged[name]) for name in self.examples}
+        """How many damaged records have been met and passed over, for each split.
+
+        After `keep_damage` those count too that other processes or an earlier start have met.
+        """
+        met = {name: set(self._engine.damaged[name]) for name in self.examples}
+        for path in self._kept.glob(DAMAGED.format("*")) if self._kept else ():
+            for name, indices in json.loads(path.read_text()).items():
+                met[name].update(indices)
+        return {name: len(indices) for name, indices in met.items()}
+
+    def keep_damage(self, folder: pathlib.Path) -> None:
+        """Writes which damaged records this process meets into a file of its own in `folder`."""
+        self._kept = folder
+        path = folder / DAMAGED.format(jax.process_index())
+        if path.exists():  # of the start before
+            for name, indices in json.loads(path.read_text()).items():
+                self._engine.damaged[name].update(indices)
+
+        def write() -> None:
+            met = {name: sorted(indices) for name, indices in self._engine.damaged.items()}
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(met) + "\n")
+            partial.replace(path)
+
+        write()
+        self._engine.on_damage = write
 
     def close(self) -> None:
         """Ends the worker processes, if there are any; they also end with the program."""

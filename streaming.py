@@ -283,6 +283,7 @@ class Streaming:
     """The engine behind `Pipeline` for sets that are decoded as they go: see `input_pipeline`.
 
     damaged: for each part, the indices of the damaged records that were met and passed over.
+    on_damage: called when there are more.
     """
 
     def __init__(
@@ -303,6 +304,7 @@ class Streaming:
         self._stream: Prefetched | None = None
         self._next = -1
         self.damaged: dict[str, set[int]] = {name: set() for name in parts}
+        self.on_damage: Callable[[], None] = lambda: None
 
     def fetch(self, step: int) -> dict[str, Any]:
         """The decoded batch of a step on the devices: "images" and "labels".
@@ -395,7 +397,14 @@ class Streaming:
     def _note(self, part: str, loaded: Example) -> None:
         """Remembers the damaged records that a batch passed over: `passed` of them from `index`."""
         count = self._parts[part].count
-        for place in np.flatnonzero(loaded["passed"]):
-            first = int(loaded["index"][place])
-            passed = range(first, first + int(loaded["passed"][place]))
-            self.damaged[part].update(index % count for index in passed)
+        met = {
+            index % count
+            for place in np.flatnonzero(loaded["passed"])
+            for index in range(
+                int(loaded["index"][place]),
+                int(loaded["index"][place]) + int(loaded["passed"][place]),
+            )
+        }
+        if not met <= self.damaged[part]:
+            self.damaged[part] |= met
+            self.on_damage()

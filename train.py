@@ -105,6 +105,8 @@ def train_and_evaluate(
         if writes:
             workdirs.adopt_config(workdir, config.to_dict(), extend=extend)
             workdirs.write_json(workdir / "environment.json", workdirs.environment())
+        if config.data.on_damage == "skip":
+            run.pipeline.keep_damage(workdir)
         print_plan(run, description, workdir)
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
@@ -122,7 +124,7 @@ def train_and_evaluate(
         # What the run gave.
         rows = metrics.read(workdir)
         if config.data.on_damage == "skip":
-            description["damaged"] = run.pipeline.damaged  # images passed over since this start
+            description["damaged"] = run.pipeline.damaged  # images passed over
         result = metrics.result(rows, description)
         if writes:
             workdirs.write_json(workdir / "result.json", result)

@@ -1,6 +1,7 @@
 """The streaming engine on images of many sizes: the same bits whatever decodes them."""
 
 import hashlib
+import json
 import multiprocessing
 import pathlib
 import subprocess
@@ -264,6 +265,23 @@ def test_damaged_images_are_skipped_and_counted_where_the_config_asks(harmed):
     assert counted == made.examples["test"] - 1
     assert made.damaged == {"train": 1, "test": 1}
     made.close()
+
+
+def test_damage_is_counted_over_restarts_and_processes(harmed, tmp_path):
+    """A run cut off after training, and one that goes on with the test; another process's file."""
+    root, _ = harmed
+    first = pipeline(root, on_damage="skip", normalize=("channel_mean()",))
+    first.keep_damage(tmp_path)
+    first.close()
+    again = pipeline(root, on_damage="skip", normalize=())
+    again.keep_damage(tmp_path)
+    assert again.damaged == {"train": 1, "test": 0}
+    list(again.evaluation("test"))
+    assert again.damaged == {"train": 1, "test": 1}
+    again.close()
+    kept = json.loads((tmp_path / "damaged.0.json").read_text())
+    (tmp_path / "damaged.1.json").write_text(json.dumps({"train": [*kept["train"], 3], "test": []}))
+    assert again.damaged == {"train": 2, "test": 1}
 
 
 def test_a_part_that_is_all_damaged_stops(tmp_path):
