@@ -5,7 +5,7 @@ command   python train.py --config=configs/resnet_imagenet.py:depth=18 --workdir
 hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: eight GPUs, days
 paper     Tables 2 and 3, ten crops, top-1 error: plain-18 27.94, ResNet-18 A 27.88, plain-34 28.54,
           ResNet-34 A 25.03, B 24.52, C 24.19, ResNet-50 22.85, -101 21.75, -152 21.43
-here      see the README's results
+here      digits, ResNet-18, seed 0: 0.56% test and 0.00% training error after 20 epochs
 deviates  paper: 10,000 training images are held out to decide when the rate drops; the mean image
           and the colour axes are those of 10,000 images. depth=200 drops at epochs 30 and 60 of 90.
           small: images of 64 pixels, a quarter of the width, cosine schedule

@@ -79,8 +79,14 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_normalise_over_groups_that_lie_on_both(tmp_path: pathlib.Path) -> None:
-    """ResNet-20: batches of 8 in groups of 8, four images of each on either process."""
-    words = ("--config=configs/resnet_cifar.py:depth=20,scale=smoke",)
+    """ResNet-20: batches of 8 in groups of 8, four images of each on either process.
+
+    The final statistics are taken anew, from batches that lie on both as well.
+    """
+    words = (
+        "--config=configs/resnet_cifar.py:depth=20,scale=smoke",
+        "--config.batch_norm_batches=2",
+    )
     finish(start(tmp_path / "one", str(tmp_path), *words, count=1))
     finish(
         start(tmp_path / "two", str(tmp_path), *words, "--config.data.engine=streaming", count=2)
