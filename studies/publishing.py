@@ -18,8 +18,11 @@ from studies.study import ROOT, Records, Study, by_label
 RESULTS = ROOT / "results"
 INDEX = "index.html"
 LOGS = "logs"
-# A README shows a table between these two lines; reproduce.py keeps what is between them.
-MARKED = re.compile(r"(<!-- results/(\S+?)/(\S+?) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+# A README shows a study's table between these two lines, and with `results` alone a line a study;
+# reproduce.py keeps what is between them.
+MARKED = re.compile(
+    r"(<!-- results(?:/(\S+?)/(\S+?))? -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
+)
 
 
 def render(study: Study, data: str, found: Sequence[Record], folder: pathlib.Path) -> Records:
@@ -80,6 +83,9 @@ def fill(text: str, results: pathlib.Path) -> str:
 
     def filled(match: re.Match[str]) -> str:
         start, name, data, _, end = match.groups()
+        if name is None:
+            table = "\n".join(tables.rows_of_markdown(tables.summary(_all(results)), words=3))
+            return f"{start}\n{table}\n\n{end}"
         if name not in STUDIES or not (results / name / data / LOGS).is_dir():
             raise UserError(f"README.md: there are no results/{name}/{data}")
         study = STUDIES[name]
@@ -117,13 +123,15 @@ def check(results: pathlib.Path, readme: pathlib.Path) -> list[str]:
     return wrong
 
 
-def _page(results: pathlib.Path) -> str:
-    sections = [
-        report.section(
-            study, data, by_label(committed(study, data, results), study.scale(data).runs)
-        )
+def _all(results: pathlib.Path) -> list[tuple[Study, str, Records]]:
+    return [
+        (study, data, by_label(committed(study, data, results), study.scale(data).runs))
         for study, data in published(results)
     ]
+
+
+def _page(results: pathlib.Path) -> str:
+    sections = [report.section(study, data, records) for study, data, records in _all(results)]
     return report.page(sections, missing=[s for s in STUDIES.values() if not _any(s, results)])
 
 

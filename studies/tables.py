@@ -98,6 +98,24 @@ def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
     return rows
 
 
+def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
+    """Heading and rows of all that is published: a line a study and data set, verdicts counted."""
+    outcomes = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
+    rows = [["study", "of", "data", "seeds", *outcomes]]
+    for study, data, records in found:
+        judged = [judged.outcome for judged in verdict.judge(study.claims, records, data)]
+        rows.append(
+            [
+                f"[{study.title}](results/{study.name}/{data}/table.md)",
+                f"{study.paper}, {study.figure}",
+                data,
+                str(len(seeds_of(records))),
+                *(str(judged.count(outcome) or "") for outcome in outcomes),
+            ]
+        )
+    return rows
+
+
 def on_data(study: Study, data: str) -> str:
     """A sentence that says whether the data is the paper's."""
     if study.scales[data].papers_data:
@@ -173,10 +191,10 @@ def command(study: Study, data: str, seeds: Sequence[int]) -> str:
     return f"python reproduce.py {study.name} --data={data} --seeds={','.join(map(str, seeds))}"
 
 
-def rows_of_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, numbers right-aligned."""
+def rows_of_markdown(rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
+    """A Markdown table, right-aligned but for the first columns, `words` of them."""
     heading, *rest = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    rule = ["---", *("--:" for _ in heading[1:])]
+    rule = ["---" if column < words else "--:" for column in range(len(heading))]
     return ["| " + " | ".join(row) + " |" for row in (heading, rule, *rest)]
 
 

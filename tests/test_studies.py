@@ -229,6 +229,18 @@ def test_readme_shows_the_table_of_the_logs(results: pathlib.Path) -> None:
         publishing.fill(text.replace("synthetic", "mnist"), results)
 
 
+def test_readme_counts_the_verdicts_of_all_that_is_published(
+    results: pathlib.Path, tiny: Study
+) -> None:
+    text = "<!-- results -->\n<!-- end of results -->\n"
+    _, rule, row = publishing.fill(text, results).splitlines()[2:5]
+    assert rule == "| --- | --- | --- | --: | --: | --: | --: |"
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[0] == f"[{tiny.title}](results/tiny/synthetic/table.md)"
+    assert cells[2:4] == ["synthetic", "1"]
+    assert sum(int(cell or 0) for cell in cells[4:]) == len(tiny.claims)
+
+
 def test_logs_of_two_results_versions_are_refused(results: pathlib.Path, tiny: Study) -> None:
     log = results / "tiny/synthetic/logs/one_seed0.jsonl"
     log.write_text(log.read_text().replace('"results_version": 1', '"results_version": 7'))
