@@ -1,9 +1,9 @@
 """A named data set becomes batches, each a pure function of (config, seed, step).
 
 `create` gives a `Pipeline`; `Pipeline.prepare` is the part that runs inside the jitted training
-step. Two engines feed it. *Resident*, here: the whole split lives on the device as uint8, for
-digits, MNIST and CIFAR. *Streaming*, in `streaming.py`: images are decoded by worker processes,
-for ImageNet and folders; it has its own room because the workers import it without the rest.
+step. Two engines feed it. *Resident*, in `resident.py`: the whole split lives on the device as
+uint8, for digits, MNIST and CIFAR. *Streaming*, in `streaming.py`: images are decoded by worker
+processes, for ImageNet and folders; the workers import it without the rest.
 Neither keeps state: the batch of any step can be asked for, in any order, and resuming a run
 needs the step alone. Epochs are whole permutations of the training part, n // batch steps each;
 what is left over of one (less than a batch) is seen in others.
@@ -13,7 +13,6 @@ input_pipeline --config=... --show=augment.png` draws what the network would see
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,17 +22,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh
 from ml_collections import config_flags
 
 import command_line
 import data
-import streaming
 from augmentations import recipe as recipes
 from augmentations import sheet
 from augmentations.recipe import Recipe
 from errors import UserError
-from randomness import Purpose, epoch_order, key
+from randomness import Purpose, key
+from resident import Part, Resident, load_part, replicate, sharded
 from streaming import Loader, Streaming
 
 Batch = dict[str, jax.Array]
@@ -67,104 +66,6 @@ class Engine(Protocol):
         """Ends whatever works in the background."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Images uint8 [N, h, w, c], labels int32 [N], and which of them are whole, bool [N]."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    intact: np.ndarray
-
-    def __getitem__(self, rows: slice) -> "Part":
-        """A run of the part's images."""
-        return Part(self.images[rows], self.labels[rows], self.intact[rows])
-
-
-def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
-    """Reads a part record by record; the damaged ones stay black, if the loader may skip them."""
-    images = np.zeros((loader.count, *shape), np.uint8)
-    labels, intact = np.zeros(loader.count, np.int32), np.zeros(loader.count, bool)
-    for index in range(loader.count):
-        example = loader.read(index)
-        if example is not None:
-            images[index], labels[index] = example["image"], example["label"]
-            intact[index] = True
-    return Part(images, labels, intact)
-
-
-class Resident:
-    """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
-
-    damaged: for each part, the indices of its damaged records. In training the next intact record
-    of the part stands in for one, as in the streaming engine. on_damage: never called, all damage
-    is known from the start.
-    """
-
-    def __init__(self, parts: Mapping[str, Part], mesh: Mesh, seed: int, batch_size: int) -> None:
-        self._parts, self._mesh, self._seed, self._batch = parts, mesh, seed, batch_size
-        self.damaged = {
-            name: set(np.flatnonzero(~part.intact).tolist()) for name, part in parts.items()
-        }
-        self.on_damage: Callable[[], None] = lambda: None
-        train = parts["train"]
-        self._count = len(train.images)
-        self._steps = self._count // batch_size
-        images, labels = train.images, train.labels
-        if self.damaged["train"]:
-            whole = np.flatnonzero(train.intact)
-            stand_in = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
-            images, labels = images[stand_in], labels[stand_in]
-        self._images, self._labels = _replicate(mesh, images), _replicate(mesh, labels)
-        # The order of the epoch at hand: permuting inside every step costs twenty times the batch.
-        self._order = functools.lru_cache(maxsize=1)(self._order_of)
-
-    def _order_of(self, epoch: int) -> jax.Array:
-        return _replicate(self._mesh, epoch_order(self._seed, epoch, self._count))
-
-    def fetch(self, step: int) -> Inputs:
-        """The training part, and the permutation of the epoch that the step is in."""
-        order = self._order(step // self._steps)
-        return {"images": self._images, "labels": self._labels, "order": order}
-
-    def gather(self, inputs: Inputs, step: Any) -> tuple[jax.Array, jax.Array]:
-        """The step's share of the permutation; each device gathers its own rows."""
-        start = (step % self._steps) * self._batch
-        rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, self._batch)
-        rows = jax.lax.with_sharding_constraint(rows, _sharded(self._mesh))
-        return inputs["images"][rows], inputs["labels"][rows]
-
-    def passes(self, split: str, batch_size: int) -> Iterator[Batch]:
-        """One pass over a part in its own order; the last batch is padded, with mask 0."""
-        part, counted = self._parts[split], 0
-        for start in range(0, len(part.images), batch_size):
-            places = np.arange(start, start + batch_size)
-            rows = np.minimum(places, len(part.images) - 1)
-            mask = (places < len(part.images)) & part.intact[rows]
-            counted += int(mask.sum())
-            images, labels = part.images[rows], part.labels[rows]
-            images[~mask], labels[~mask] = 0, 0
-            batch = {"image": images, "label": labels, "mask": mask.astype(np.float32)}
-            yield {name: _shard(self._mesh, array) for name, array in batch.items()}
-        if counted + len(self.damaged[split]) != len(part.images):
-            raise AssertionError(f"{split}: {counted} of {len(part.images)} images counted")
-
-    def chunks(self, samples: int) -> Iterator[np.ndarray]:
-        """Intact training images, all (0) or evenly spaced, a chunk at a time."""
-        train = self._parts["train"]
-        rows = streaming.evenly_spaced(self._count, samples)
-        for start in range(0, len(rows), streaming.CHUNK):
-            chunk = rows[start : start + streaming.CHUNK]
-            yield train.images[chunk[train.intact[chunk]]]
-
-    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The part's first images and labels; all else happens on the device."""
-        del step
-        return self._parts["train"].images[:count], self._parts["train"].labels[:count]
-
-    def close(self) -> None:
-        """Nothing works in the background."""
-
-
 class Pipeline:
     """The face of the data: see `create`.
 
@@ -192,7 +93,7 @@ class Pipeline:
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._kept: pathlib.Path | None = None
         self.statistics = {
-            name: tuple(_replicate(mesh, part) for part in parts)
+            name: tuple(replicate(mesh, part) for part in parts)
             for name, parts in recipe.fit(engine.chunks).items()
         }
         self._prepare = jax.jit(self.prepare)
@@ -218,7 +119,7 @@ class Pipeline:
         )
         mask = jnp.ones(self._batch_size, jnp.float32)
         batch = {"image": images, "label": labels, "mask": mask}
-        return jax.lax.with_sharding_constraint(batch, _sharded(self._mesh))
+        return jax.lax.with_sharding_constraint(batch, sharded(self._mesh))
 
     def batch(self, step: int) -> Batch:
         """The training batch of a step, counted from 0."""
@@ -291,20 +192,6 @@ class Pipeline:
     def close(self) -> None:
         """Ends the worker processes, if there are any; they also end with the program."""
         self._engine.close()
-
-
-def _sharded(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec("batch"))
-
-
-def _shard(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """A global batch, of which each process puts its own rows on its own devices."""
-    return jax.make_array_from_callback(array.shape, _sharded(mesh), lambda index: array[index])
-
-
-def _replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 @dataclasses.dataclass(frozen=True)

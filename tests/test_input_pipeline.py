@@ -12,7 +12,8 @@ from PIL import Image
 import data
 import input_pipeline
 from errors import UserError
-from input_pipeline import Part, Resident, create, load_part
+from input_pipeline import create
+from resident import Part, Resident, load_part
 from streaming import Loader, Streaming
 
 AUGMENT = ("pad_crop(pixels=2)", "flip()", "affine()")

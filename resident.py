@@ -1,0 +1,131 @@
+"""The resident engine: the whole training part lies on the device as uint8, for small images.
+
+A step gathers its rows inside the compiled step, through the epoch's permutation; the host sends
+nothing but the permutation of a new epoch. `streaming.py` is the engine for everything else.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from randomness import epoch_order
+from streaming import CHUNK, Loader, evenly_spaced
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: its rows over all devices."""
+    return NamedSharding(mesh, PartitionSpec("batch"))
+
+
+def shard(mesh: Mesh, array: np.ndarray) -> jax.Array:
+    """A global batch, of which each process puts its own rows on its own devices."""
+    return jax.make_array_from_callback(array.shape, sharded(mesh), lambda index: array[index])
+
+
+def replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
+    """A whole copy on every device."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Images uint8 [N, h, w, c], labels int32 [N], and which of them are whole, bool [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    intact: np.ndarray
+
+    def __getitem__(self, rows: slice) -> "Part":
+        """A run of the part's images."""
+        return Part(self.images[rows], self.labels[rows], self.intact[rows])
+
+
+def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
+    """Reads a part record by record; the damaged ones stay black, if the loader may skip them."""
+    images = np.zeros((loader.count, *shape), np.uint8)
+    labels, intact = np.zeros(loader.count, np.int32), np.zeros(loader.count, bool)
+    for index in range(loader.count):
+        example = loader.read(index)
+        if example is not None:
+            images[index], labels[index] = example["image"], example["label"]
+            intact[index] = True
+    return Part(images, labels, intact)
+
+
+class Resident:
+    """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
+
+    damaged: for each part, the indices of its damaged records. In training the next intact record
+    of the part stands in for one, as in the streaming engine. on_damage: never called, all damage
+    is known from the start.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], mesh: Mesh, seed: int, batch_size: int) -> None:
+        self._parts, self._mesh, self._seed, self._batch = parts, mesh, seed, batch_size
+        self.damaged = {
+            name: set(np.flatnonzero(~part.intact).tolist()) for name, part in parts.items()
+        }
+        self.on_damage: Callable[[], None] = lambda: None
+        train = parts["train"]
+        self._count = len(train.images)
+        self._steps = self._count // batch_size
+        images, labels = train.images, train.labels
+        if self.damaged["train"]:
+            whole = np.flatnonzero(train.intact)
+            stand_in = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
+            images, labels = images[stand_in], labels[stand_in]
+        self._images, self._labels = replicate(mesh, images), replicate(mesh, labels)
+        # The order of the epoch at hand: permuting inside every step costs twenty times the batch.
+        self._order = functools.lru_cache(maxsize=1)(self._order_of)
+
+    def _order_of(self, epoch: int) -> jax.Array:
+        return replicate(self._mesh, epoch_order(self._seed, epoch, self._count))
+
+    def fetch(self, step: int) -> dict[str, Any]:
+        """The training part, and the permutation of the epoch that the step is in."""
+        order = self._order(step // self._steps)
+        return {"images": self._images, "labels": self._labels, "order": order}
+
+    def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
+        """The step's share of the permutation; each device gathers its own rows."""
+        start = (step % self._steps) * self._batch
+        rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, self._batch)
+        rows = jax.lax.with_sharding_constraint(rows, sharded(self._mesh))
+        return inputs["images"][rows], inputs["labels"][rows]
+
+    def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
+        """One pass over a part in its own order; the last batch is padded, with mask 0."""
+        part, counted = self._parts[split], 0
+        for start in range(0, len(part.images), batch_size):
+            places = np.arange(start, start + batch_size)
+            rows = np.minimum(places, len(part.images) - 1)
+            mask = (places < len(part.images)) & part.intact[rows]
+            counted += int(mask.sum())
+            images, labels = part.images[rows], part.labels[rows]
+            images[~mask], labels[~mask] = 0, 0
+            batch = {"image": images, "label": labels, "mask": mask.astype(np.float32)}
+            yield {name: shard(self._mesh, array) for name, array in batch.items()}
+        if counted + len(self.damaged[split]) != len(part.images):
+            raise AssertionError(f"{split}: {counted} of {len(part.images)} images counted")
+
+    def chunks(self, samples: int) -> Iterator[np.ndarray]:
+        """Intact training images, all (0) or evenly spaced, a chunk at a time."""
+        train = self._parts["train"]
+        rows = evenly_spaced(self._count, samples)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            yield train.images[chunk[train.intact[chunk]]]
+
+    def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The part's first images and labels; all else happens on the device."""
+        del step
+        return self._parts["train"].images[:count], self._parts["train"].labels[:count]
+
+    def close(self) -> None:
+        """Nothing works in the background."""
