@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> None:
         "network", nargs="?", metavar="NAME[:field=value,...]", help="a network and its fields"
     )
     parser.add_argument(
-        "--config", metavar="PATH[:argument]", help="a config file, as train.py takes it"
+        "--config",
+        metavar="PATH[:argument]",
+        help="a config file, and --config.FIELD=value, as train.py takes them",
     )
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="two networks, as NAME is")
     parser.add_argument("--all", action="store_true", help="one line a network")
