@@ -17,10 +17,10 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from studies import drawing
+from studies.study import ROOT
 
 
 def start(study: str, seeds: str, out: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
