@@ -10,7 +10,6 @@ import pytest
 from drawn import drawn, initialised, outputs_of
 
 import models
-from models import alexnet, cuda_convnet
 
 # The least size, an eighth of the width: milliseconds.
 TINY = {"name": "alexnet_2012", "input": (67, 67, 3), "width": 1 / 8, "num_classes": 10}
@@ -217,27 +216,3 @@ def test_lrn_is_the_difference_between_the_13_and_the_11_percent_net():
         *("conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "local3", "local4", "fc10")
     ]
     assert set(normed) - set(plain) == {"lrn1", "lrn2"}
-
-
-# --- how they start
-
-
-def outputs_with(name, initializer):
-    return initialised(models.create({"name": name, "initializer": initializer}))[0]
-
-
-@pytest.mark.parametrize("name", cuda_convnet.PRESETS)
-def test_initial_outputs_are_neither_dead_nor_wild(name):
-    logits = outputs_with(name, cuda_convnet.PRESETS[name].recommended_initializer)
-    assert logits.shape == (2, 10)
-    assert np.isfinite(logits).all()
-    assert 1e-4 < logits.std() < 1e3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", alexnet.PRESETS)
-def test_initial_outputs_of_full_nets_are_neither_dead_nor_wild(name):
-    logits = outputs_with(name, alexnet.PRESETS[name].recommended_initializer)
-    assert logits.shape == (2, 1000)
-    assert np.isfinite(logits).all()
-    assert 1e-4 < logits.std() < 1e3

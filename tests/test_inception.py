@@ -324,18 +324,6 @@ def recommended(name: str) -> models.Network:
 
 
 def test_outputs_of_drawn_weights() -> None:
-    # He's, drawn without the network; the slow tests have every network's own.
+    # He's, drawn without the network; test_initial_outputs.py has every network's own.
     network = small(heads=BOTH)
     assert_sane(run(network, initial(network), images_for(network)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", inception.PRESETS)
-def test_initial_outputs_of_every_preset(name: str) -> None:
-    # Eagerly, and in training, where torchvision's batch norm sees the batch.
-    network = recommended(name)
-    images = images_for(network)
-    variables = network.init(jax.random.key(0), images[:1])
-    rngs = {"dropout": jax.random.key(1)}
-    outputs, _ = network.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
-    assert_sane(outputs)

@@ -1,0 +1,33 @@
+"""Every network as its paper has it, with the recommended start: do its first outputs make sense?
+
+Operation by operation: nets share most of these, and compiling a whole one takes minutes.
+"""
+
+import jax
+import numpy as np
+import pytest
+from drawn import images_for
+
+import models
+
+
+def names() -> list:
+    """All networks; those of a thousand layers take minutes."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if "1001" in name or "1202" in name else name
+        for name in models.NETWORKS
+    ]
+
+
+@pytest.mark.parametrize("name", names())
+def test_first_outputs_are_neither_dead_nor_wild(name: str) -> None:
+    initializer = models.preset(name).recommended_initializer
+    network = models.create({"name": name, "initializer": initializer})
+    # The default generator takes longer for the weights than the network for its images.
+    rngs = {use: jax.random.key(0, impl="unsafe_rbg") for use in ("params", "dropout")}
+    # In training, where batch norm sees the batch: fresh running statistics normalise nothing.
+    outputs, _ = network.init_with_output(rngs, images_for(network), train=True)
+    for logits in (outputs.logits, *outputs.side_logits.values()):
+        assert logits.shape == (2, network.num_classes)
+        assert np.isfinite(logits).all()
+        assert 1e-4 < float(logits.std()) < 1e3
