@@ -3,12 +3,22 @@
 Operation by operation: nets share most of these, and compiling a whole one takes minutes.
 """
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 import pytest
 from drawn import images_for
 
 import models
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimised() -> Iterator[None]:
+    """Full nets compute for longer than the compiler takes, other than those of all other tests."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def names() -> list:
