@@ -1,7 +1,7 @@
 """Every network as its paper has it, with the recommended start: do its first outputs make sense?
 
-Operation by operation: nets share most of these, and compiling a whole one takes minutes. A
-net of a thousand layers takes seconds this way.
+Operation by operation: nets share most of these, and compiling a whole one takes minutes. A net
+of a thousand layers takes seconds this way.
 """
 
 from collections.abc import Iterator
