@@ -25,7 +25,7 @@ from protocols.predictions import Predictor
 from training import devices
 from training.trained import Trained
 
-DATA = {"augment": (), "size": 16, "channels": 0}
+DATA = {"augment": (), "size": 16, "short_side": 0, "channels": 0}
 
 
 class Averaged(Network):
