@@ -42,12 +42,12 @@ def _runs(data: str, scale: str, seconds: Mapping[int, float], **overrides: Any)
     )
 
 
-_DIGITS = _runs("digits", "small", {20: 22, 32: 31, 44: 40, 56: 49})
+_DIGITS = _runs("digits", "small", {20: 28, 32: 40, 44: 54, 56: 72})
 SCALES = {
     "digits": Scale(
         runs=(
             *_DIGITS,
-            Run(STALL, _DIGITS[3].config, 49, {"schedule.warmup": ""}),
+            Run(STALL, _DIGITS[3].config, 68, {"schedule.warmup": ""}),
         ),
         seeds=2,
         note="1,437 training images of 8×8 pixels, 330 steps of 128.",
