@@ -27,7 +27,7 @@ check: $(TESTING)
 	$(BIN)/mypy .
 	$(BIN)/python reproduce.py --check
 
-# Plain nets get worse with depth, residual nets do not: two seeds, a quarter of an hour on two cores.
+# Plain nets get worse with depth, residual nets do not: two seeds, 15 minutes on two cores.
 study: $(RUNNING)
 	$(BIN)/python reproduce.py degradation --data=digits --seeds=0,1
 
