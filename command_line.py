@@ -49,11 +49,11 @@ def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
             getattr(flags.FLAGS[name].value, "items", None)
         for word in network_fields:
             field, _, text = word.removeprefix(NETWORK_FIELD).partition("=")
-            if flags.FLAGS["config"].value is not None:
-                with flags.FLAGS["config"].value.unlocked() as config:
-                    config.model[field] = literal(text)
-                given = config_flags.get_override_values(flags.FLAGS["config"])
-                given[f"model.{field}"] = literal(text)
+            flag, value = flags.FLAGS["config"], literal(text)
+            if flag.value is not None:
+                with flag.value.unlocked() as config:
+                    config.model[field] = value
+                config_flags.get_override_values(flag)[f"model.{field}"] = value
     except UserError as error:
         fail(str(error))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

@@ -175,6 +175,7 @@ class Pipeline:
     def keep_damage(self, folder: pathlib.Path) -> None:
         """Writes which damaged records this process meets into a file of its own in `folder`."""
         self._kept = folder
+        folder.mkdir(parents=True, exist_ok=True)  # the first process may not have come so far
         path = folder / DAMAGED.format(jax.process_index())
         if path.exists():  # of the start before
             for name, indices in json.loads(path.read_text()).items():

@@ -6,9 +6,9 @@
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
 
-A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there; the sweep of
-a config file, its sweep(), does so in runs/sweeps/. Runs that
-are done are skipped, runs that were cut off go on, and one that fails does not end the others.
+A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there, the sweep()
+of a config file in runs/sweeps/. Runs that are done are skipped, runs that were cut off go on, and
+one that fails does not end the others.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
@@ -92,8 +92,8 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
 
     failed: dict[str, str] = {}
     if todo:
-        # A data set that is not there is one line now instead of one a run.
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / runner.CACHE))
+        # A data set that is not there is one line now instead of one a run.
         data_sets.open_split(jobs[0].config.data.name, "train", DATA_DIR.value)
         try:
             failed = runner.run_all(todo, DATA_DIR.value)

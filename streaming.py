@@ -398,12 +398,9 @@ class Streaming:
         """Remembers the damaged records that a batch passed over: `passed` of them from `index`."""
         count = self._parts[part].count
         met = {
-            index % count
-            for place in np.flatnonzero(loaded["passed"])
-            for index in range(
-                int(loaded["index"][place]),
-                int(loaded["index"][place]) + int(loaded["passed"][place]),
-            )
+            (int(first) + further) % count
+            for first, passed in zip(loaded["index"], loaded["passed"], strict=True)
+            for further in range(int(passed))
         }
         if not met <= self.damaged[part]:
             self.damaged[part] |= met

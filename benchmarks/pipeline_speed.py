@@ -25,7 +25,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 from absl import app, flags, logging
-from jax.sharding import AxisType
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -85,9 +84,7 @@ def pipeline(data_dir: str | None, **fields: object) -> input_pipeline.Pipeline:
     config = base()
     config.batch_size = BATCH
     config.data.update(fields)
-    first = jax.devices()[:1]
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=first)
-    return input_pipeline.create(config, mesh, data_dir)
+    return input_pipeline.create(config, devices.create_mesh(jax.devices()[:1]), data_dir)
 
 
 def resident(data_dir: str) -> list[tuple[str, str]]:

@@ -47,11 +47,9 @@ class Run:
 
     def command(self, seed: int, workdir: str) -> str:
         """The command line that trains the same."""
-        overrides = "".join(
-            f" --config.{name}={quoted(value)}" for name, value in self.overrides.items()
-        )
         return (
-            f"python train.py --config={self.config}{overrides} --config.seed={seed} "
+            f"python train.py --config={self.config}{as_flags(self.overrides)} "
+            f"--config.seed={seed} "
             f"--workdir={workdir}"
         )
 
@@ -169,8 +167,12 @@ def seeds_of(records: Records) -> list[int]:
     return sorted({seed for seeds in records.values() for seed in seeds})
 
 
-def quoted(value: Any) -> str:
-    """A value as a shell takes it."""
+def as_flags(overrides: Mapping[str, Any]) -> str:
+    """Overrides by dotted field as words of a command line, a space before each."""
+    return "".join(f" --config.{name}={_quoted(value)}" for name, value in overrides.items())
+
+
+def _quoted(value: Any) -> str:
     text = str(value)
     plain = all(letter.isalnum() or letter in "._-" for letter in text)
     return text if text and plain else f"'{text}'"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from configs import files
 from errors import UserError
 from studies import drawing
-from studies.study import ROOT, Records, Run, Scale, Study, quoted
+from studies.study import ROOT, Records, Run, Scale, Study, as_flags
 
 AS_CONFIGURED = "as configured"
 
@@ -48,7 +48,6 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
 
     first = next(iter(runs.values()))
     data = first.resolve(0).data.name
-    flags = "".join(f" --config.{name}={quoted(value)}" for name, value in given.items())
     study = Study(
         name=config.removeprefix("configs/").replace(".py", "", 1),
         title=f"Sweep of {config}",
@@ -58,7 +57,7 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
         scales={data: Scale(tuple(runs.values()), len({seed for _, seed in wanted}), note="")},
         claims=(),
         draw=draw,
-        command=f"python reproduce.py --config={config}{flags}",
+        command=f"python reproduce.py --config={config}{as_flags(given)}",
     )
     return study, data, wanted
 

@@ -103,14 +103,14 @@ def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
     outcomes = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
     rows = [["study", "of", "data", "seeds", *outcomes]]
     for study, data, records in found:
-        judged = [judged.outcome for judged in verdict.judge(study.claims, records, data)]
+        found_outcomes = [each.outcome for each in verdict.judge(study.claims, records, data)]
         rows.append(
             [
                 f"[{study.title}](results/{study.name}/{data}/table.md)",
                 f"{study.paper}, {study.figure}",
                 data,
                 str(len(seeds_of(records))),
-                *(str(judged.count(outcome) or "") for outcome in outcomes),
+                *(str(found_outcomes.count(outcome) or "") for outcome in outcomes),
             ]
         )
     return rows
