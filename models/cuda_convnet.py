@@ -71,10 +71,13 @@ class CudaConvnetLocal(Network):
     """Two convolutions, two layers without weight sharing, one dense: the files conv-local.
 
     lrn: response normalisation before each pooling: the 11% net, without it the 13% net.
+    pool_window: 3 overlaps, 2 does not (stride 2). dropout: rate before fc10; the files have none.
     activation: "relu" or "tanh".
     """
 
     lrn: bool = False
+    pool_window: int = 3
+    dropout: float = 0.0
     activation: str = "relu"
 
     @nn.compact
@@ -96,7 +99,7 @@ class CudaConvnetLocal(Network):
             if self.lrn:
                 norm = LocalResponseNorm(alpha=0.001, k=1.0, alpha_over_n=True, name=f"lrn{number}")
                 x = norm(x)
-            x = MaxPool(3, 2, ceil_mode=True, name=f"pool{number}")(x)
+            x = MaxPool(self.pool_window, 2, ceil_mode=True, name=f"pool{number}")(x)
         for number in (3, 4):
             local = LocalConv(
                 features=self.channels(32),
@@ -107,6 +110,8 @@ class CudaConvnetLocal(Network):
                 name=f"local{number}",
             )
             x = activation(local(x))
+        if self.dropout:
+            x = nn.Dropout(self.dropout, deterministic=not train, name="drop4")(x)
         init = self.kernel_init(normal(0.01))
         last = Dense(features=self.num_classes, kernel_init=init, **self.types, name="fc10")
         return last(x), {}

@@ -216,3 +216,28 @@ def test_lrn_is_the_difference_between_the_13_and_the_11_percent_net():
         *("conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "local3", "local4", "fc10")
     ]
     assert set(normed) - set(plain) == {"lrn1", "lrn2"}
+
+
+def test_parts_of_the_local_net_one_at_a_time():
+    network, images, variables = cifar("conv_local", lrn=True)
+    names = ("conv1", "lrn1", "pool1", "conv2", "lrn2", "pool2", "local4")
+    at = outputs_of(network, variables, images, capture=names).captured
+    assert [at[name].shape[1] for name in names] == [24, 24, 12, 12, 12, 6, 6]
+    # Windows of 2 tile the map, where those of 3 overlap: the same sizes, other maxima.
+    tiled = network.clone(pool_window=2)
+    pool1 = outputs_of(tiled, variables, images, capture=("pool1",)).captured["pool1"]
+    tiles = np.asarray(at["lrn1"]).reshape(2, 12, 2, 12, 2, -1)
+    np.testing.assert_allclose(pool1, tiles.max((2, 4)), rtol=1e-6)
+    assert (np.asarray(at["pool1"]) > np.asarray(pool1)).any()
+    # Dropout keeps what it leaves at twice its size, in training alone.
+    dropped = network.clone(dropout=0.5)
+    still = dropped.apply(variables, images, train=False)
+    np.testing.assert_array_equal(still.logits, network.apply(variables, images).logits)
+    ones = jax.tree.map(jnp.zeros_like, variables)
+    ones["params"]["local4"]["bias"] += 1
+    ones["params"]["fc10"]["kernel"] += 1
+    logits = dropped.apply(ones, images, train=True, rngs={"dropout": jax.random.key(0)}).logits
+    features = at["local4"][0].size
+    assert (logits % 2 == 0).all()
+    assert (logits > 0).all()
+    assert (logits < 2 * features).all()

@@ -21,6 +21,7 @@ from training.step import TrainState, create_state, train_step
 FAMILIES = (
     "lenet5",
     "relu_vs_tanh",
+    "cuda_convnet",
     "alexnet",
     "vgg",
     "nin",
@@ -44,6 +45,7 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 SMOKE = [
     ("lenet5", "net=1998,scale=smoke"),
     ("relu_vs_tanh", "activation=tanh,scale=smoke"),
+    ("cuda_convnet", "scale=smoke"),
     ("alexnet", "scale=smoke"),
     ("vgg", "scale=smoke"),
     ("nin", "scale=smoke"),
@@ -113,6 +115,7 @@ def test_a_family_runs_from_start_to_table(
 VARIANTS = [
     *[("lenet5", f"net={net}") for net in ("modern", "1998,criterion=map,optimizer=sgd")],
     *[("relu_vs_tanh", f"activation={name}") for name in ("relu", "tanh")],
+    *[("cuda_convnet", f"lrn={lrn},data=cifar10,scale=paper") for lrn in ("on", "off")],
     *[
         ("alexnet", f"net={net},data=imagenet2012,scale=paper")
         for net in (
@@ -223,6 +226,7 @@ def test_the_papers_recipes_are_in_the_configs() -> None:
     scale = "data=imagenet2012,scale=paper"
     printed = {
         ("alexnet", scale): (128, 5e-4, 0.01),
+        ("cuda_convnet", "data=cifar10,scale=paper"): (128, 0.004, 0.001),
         ("vgg", f"net=vgg_D,{scale}"): (256, 5e-4, 0.01),
         ("googlenet", scale): (32, 2e-4, 0.01),
         ("nin", "data=cifar10,scale=paper"): (128, 1e-4, 0.1),
