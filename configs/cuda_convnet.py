@@ -4,7 +4,8 @@ command   python train.py --config=configs/cuda_convnet.py:data=digits --workdir
           and :data=cifar10,scale=paper for the released recipe, lrn=off for the 13% net
 hardware  digits: two CPU cores, half a minute; cifar10 at paper scale: one GPU, an hour or two
 paper     section 3.3, CIFAR-10 test error: 13% without response normalisation, 11% with it
-here      digits, three seeds, each part taken away in turn: results/alexnet_parts
+here      digits, three seeds: 1.67 ± 0.00% test error with response normalisation, 1.30 ± 0.42%
+          without (results/alexnet_parts)
 deviates  paper: the released training notes hold 10,000 images out for 300 epochs and put them back
           for 150 more, by eye; here all 50,000 train for the same 470 epochs, rates falling where
           theirs do. Their test averages over shifted crops: evaluate.py --protocol=ten_crop:side=32

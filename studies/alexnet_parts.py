@@ -51,7 +51,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         size=(16, 5.2),
     )
     colours = {label: SERIES[i] for i, label in enumerate(records)}
-    drawing.curves(axes[0][0], records, group="train", colours=colours, room=0.7)
+    drawing.curves(axes[0][0], records, group="train", colours=colours, room=1.0)
     drawing.heading(axes[0][0], "Training error", "step", "error")
     for panel, metric, what in zip(
         axes[0][1:], ("train_error", "test_error"), ("training", "test"), strict=True
