@@ -2,6 +2,7 @@
 
     python reproduce.py --list
     python reproduce.py degradation --data=digits --seeds=0,1 [--publish]
+    python reproduce.py degradation --runs='plain-*' --runs=ResNet-56
     python reproduce.py --config=configs/relu_vs_tanh.py
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
@@ -12,6 +13,7 @@ one that fails does not end the others.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
+import fnmatch
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -35,6 +37,9 @@ from training.progress import table
 STUDY = flags.DEFINE_string("study", None, "The study; its name alone does too.")
 DATA = flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
 SEEDS = flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
+RUNS = flags.DEFINE_multi_string(
+    "runs", None, "Only the runs of this label, a shell pattern; may be given again."
+)
 OUT = flags.DEFINE_string(
     "out", None, "Working folder, runs/studies/<study>/<data> by default; for --curves the picture."
 )
@@ -63,8 +68,8 @@ def main() -> None:
             redraw(publishing.RESULTS)
         print(publishing.write_page(publishing.RESULTS))
     elif train.CONFIG.value is not None:
-        if STUDY.value or PUBLISH.value or SEEDS.value or DATA.value:
-            raise UserError("--config: a sweep is no study and says its own seeds and data")
+        if STUDY.value or PUBLISH.value or SEEDS.value or DATA.value or RUNS.value:
+            raise UserError("--config: a sweep is no study and says its own runs, seeds and data")
         flag = flags.FLAGS["config"]
         study, data, wanted = sweep.create(
             config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
@@ -80,7 +85,13 @@ def main() -> None:
         data = DATA.value or next(iter(study.scales))
         seeds = chosen_seeds(SEEDS.value, study.scale(data).seeds)
         folder = pathlib.Path(OUT.value or _work(study, data))
-        reproduce(study, data, runner.jobs(study, data, seeds, folder), folder)
+        jobs = runner.jobs(study, data, seeds, folder)
+        if RUNS.value:
+            if PUBLISH.value:
+                raise UserError("--publish: needs all runs of the study; leave out --runs")
+            labels = chosen_labels(RUNS.value, [run.label for run in study.scale(data).runs])
+            jobs = [job for job in jobs if job.run.label in labels]
+        reproduce(study, data, jobs, folder)
 
 
 def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathlib.Path) -> None:
@@ -140,6 +151,14 @@ def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds: {','.join(given)!r} is not a list like 0,1,2")
     return seeds
+
+
+def chosen_labels(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The labels that any of the shell patterns is of. Raises UserError for one that is of none."""
+    for pattern in patterns:
+        if not fnmatch.filter(labels, pattern):
+            raise UserError(f"--runs: {pattern!r} is none of {'; '.join(labels)}")
+    return [label for label in labels if any(fnmatch.fnmatch(label, each) for each in patterns)]
 
 
 def listing() -> str:

@@ -306,11 +306,18 @@ def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> 
         (lambda: studies.study("degradation").scale("mnist"), "no runs on 'mnist'; it has: digits"),
         (lambda: reproduce.chosen_seeds(["0", "x"], 2), "--seeds: '0,x' is not a list"),
         (lambda: reproduce.chosen_seeds(["1", "1"], 2), "--seeds: '1,1' is not a list"),
+        (lambda: reproduce.chosen_labels(["a*", "b"], ["ab", "c"]), "'b' is none of ab; c"),
     ],
 )
 def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_some_runs_of_a_study_are_named_by_patterns() -> None:
+    labels = [run.label for run in studies.study("degradation").scale("digits").runs]
+    chosen = reproduce.chosen_labels(["*-56*", "plain-20"], labels)
+    assert chosen == ["plain-20", "plain-56", "ResNet-56", "plain-56 without warm-up"]
 
 
 def test_an_override_the_config_lacks_is_refused(tiny: Study) -> None:
