@@ -100,11 +100,12 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
                 below[0] -= overlap / 2
                 above[0] += overlap / 2
                 moved = True
-        shift = max(0.0, gap / 2 - placed[0][0]) if placed else 0.0
-        for entry in placed:
-            entry[0] += shift
         if not moved:
             break
+    lowest = gap / 2  # above the axis, and only those that are in the way move up for it
+    for entry in placed:
+        entry[0] = max(entry[0], lowest)
+        lowest = entry[0] + gap
     for height, x, y, text, colour in placed:
         at = transform.transform((x, y))
         axes.annotate(
@@ -117,7 +118,14 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
             fontsize=9,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
+            # From the text's left edge: a line to its middle would cross the labels between.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "alpha": 0.6,
+                "relpos": (0, 0.5),
+            },
         )
 
 
