@@ -48,6 +48,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     }
     if chosen["aux"] == "on":
         config.loss.weights = {"main": 1.0, "aux1": 0.3, "aux2": 0.3}
+    config.eval.heads = config.model.heads
     config.data.name = data
     config.data.size = 16 if small else 224
     config.data.channels = 0 if small else 3
@@ -55,7 +56,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.name = synthetic((224, 224, 3), 1000)
     if small:
         config.batch_size = 64
-        config.eval.heads = config.model.heads
         config.data.normalize = ("scale()", "mean_sd()")
         config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 2e-4}
         config.schedule = {"name": "cosine", "rate": 0.02, "warmup": "2 epochs"}
@@ -82,7 +82,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if scale == "smoke":
         config.model.width = 0.125
         config.data.normalize = ("channel_mean()",)
-        config.eval.heads = config.model.heads
         smoke(config, (224, 224, 3), 1000)
         config.averaging = {"name": "polyak", "start": "1 steps"}
     config.lock()

@@ -4,6 +4,8 @@ The paper adds three 1×1 layers to B (C) or 3×3 layers (D), at unequal cost. H
 all three cost the same: does depth by 1×1 layers beat width, and do 3×3 layers beat both?
 """
 
+from collections.abc import Mapping
+
 from matplotlib.figure import Figure
 
 from studies import drawing, published
@@ -12,15 +14,24 @@ from studies.tables import steps_to
 
 WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
 NARROWER = "D, narrower, three 3×3 more"
-# Widths at which B and D cost what C costs at a quarter: 16.37, 16.38 and 16.31 million
-# multiply-adds on 32×32×3.
-WIDTHS = {WIDER: ("B", 0.255), WITH_1X1: ("C", 0.25), NARROWER: ("D", 0.22)}
+COLUMNS = {WIDER: "B", WITH_1X1: "C", NARROWER: "D"}
+# Widths at which B and D cost what C costs: at a quarter, 16.37, 16.38 and 16.31 million
+# multiply-adds on 32×32×3; whole, 11.76, 11.77 and 11.73 billion on 224×224×3.
+SMALL = {WIDER: 0.255, WITH_1X1: 0.25, NARROWER: 0.22}
+WHOLE = {WIDER: 1.02, WITH_1X1: 1.0, NARROWER: 0.87}
 
 
-def _runs(data: str, seconds: float) -> tuple[Run, ...]:
+def _runs(
+    data: str, scale: str, seconds: float, widths: Mapping[str, float], **overrides: object
+) -> tuple[Run, ...]:
     return tuple(
-        Run(name, f"configs/vgg.py:net=vgg_{column},data={data}", seconds, {"model.width": width})
-        for name, (column, width) in WIDTHS.items()
+        Run(
+            name,
+            f"configs/vgg.py:net=vgg_{COLUMNS[name]},data={data},scale={scale}",
+            seconds,
+            {**overrides, "model.width": width},
+        )
+        for name, width in widths.items()
     )
 
 
@@ -45,10 +56,23 @@ STUDY = Study(
     question="Are layers of 1×1 better than width for the same multiply-adds?",
     scales={
         "digits": Scale(
-            _runs("digits", 32),
+            _runs("digits", "small", 32, SMALL),
             seeds=3,
             note="About a quarter of the width, 16.3 to 16.4 million multiply-adds, 1,437 images "
             "resized to 32×32, 15 epochs.",
+        ),
+        "fashion_mnist": Scale(
+            _runs("fashion_mnist", "small", 220, SMALL, **{"data.train_images": 10_000}),
+            seeds=3,
+            note="About a quarter of the width, 16.3 to 16.4 million multiply-adds, 10,000 of the "
+            "60,000 images resized to 32×32, 15 epochs.",
+        ),
+        "imagenet2012": Scale(
+            _runs("imagenet2012", "paper", 14 * 24 * 3600, WHOLE),
+            seeds=1,
+            note="The paper's recipe, 11.7 to 11.8 billion multiply-adds, one crop; the estimates "
+            "are for one GPU.",
+            papers_data=True,
         ),
     },
     claims=(

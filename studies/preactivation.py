@@ -23,8 +23,10 @@ UNITS: dict[str, dict[str, Any]] = {
 }
 
 
-def _runs(config: str, seconds: float) -> tuple[Run, ...]:
-    return tuple(Run(label, config, seconds, fields) for label, fields in UNITS.items())
+def _runs(config: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    return tuple(
+        Run(label, config, seconds, {**overrides, **fields}) for label, fields in UNITS.items()
+    )
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
@@ -49,6 +51,15 @@ STUDY = Study(
             _runs("configs/resnet_cifar.py:depth=56,shortcut=A,data=digits", 50),
             seeds=3,
             note="56 layers, 1,437 training images of 8×8 pixels, 330 steps of 128.",
+        ),
+        "fashion_mnist": Scale(
+            _runs(
+                "configs/resnet_cifar.py:depth=56,shortcut=A,data=fashion_mnist",
+                700,
+                **{"data.train_images": 10_000},
+            ),
+            seeds=3,
+            note="56 layers, 10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",
         ),
         "cifar10": Scale(
             _runs("configs/resnet_cifar.py:depth=110,shortcut=A,data=cifar10,scale=paper", 12_000),

@@ -15,8 +15,11 @@ KINDS = {NONE: "none", A: "A", B: "B", C: "C"}
 COLOURS = {NONE: PLAIN, A: "#8fc0dd", B: "#4b93bf", C: RESIDUAL}
 
 
-def _runs(config: str, seconds: float) -> tuple[Run, ...]:
-    return tuple(Run(label, config.format(shortcut=kind), seconds) for label, kind in KINDS.items())
+def _runs(config: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    return tuple(
+        Run(label, config.format(shortcut=kind), seconds, overrides)
+        for label, kind in KINDS.items()
+    )
 
 
 def _less(better: str, worse: str, metric: str) -> Claim:
@@ -53,6 +56,15 @@ STUDY = Study(
             _runs("configs/resnet_cifar.py:depth=44,shortcut={shortcut},data=digits", 40),
             seeds=3,
             note="44 layers, 1,437 training images of 8×8 pixels, 330 steps of 128.",
+        ),
+        "fashion_mnist": Scale(
+            _runs(
+                "configs/resnet_cifar.py:depth=44,shortcut={shortcut},data=fashion_mnist",
+                540,
+                **{"data.train_images": 10_000},
+            ),
+            seeds=3,
+            note="44 layers, 10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",
         ),
         "imagenet2012": Scale(
             _runs(

@@ -17,15 +17,16 @@ HEAD_COLOURS = (drawing.SERIES[4], drawing.SERIES[2], drawing.SERIES[3])
 LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {published.SIDE_WEIGHT}", "both, weight 1"
 
 
-def _runs(data: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
-    on = f"configs/googlenet.py:aux=on,data={data}"
+def _runs(data: str, scale: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    config = f"configs/googlenet.py:data={data},scale={scale}"
+    on, off = f"{config},aux=on", f"{config},aux=off"
 
     def both(weight: float) -> dict[str, object]:
         weights = {"loss.weights.aux1": weight, "loss.weights.aux2": weight}
         return {**overrides, **(weights if weight != published.SIDE_WEIGHT else {})}
 
     return (
-        Run(NONE, f"configs/googlenet.py:aux=off,data={data}", 0.85 * seconds, overrides),
+        Run(NONE, off, 0.85 * seconds, overrides),
         Run(ONE, on, seconds, {**overrides, "loss.weights.aux2": 0.0}),
         Run(LOW, on, seconds, both(0.1)),
         Run(PAPER, on, seconds, both(published.SIDE_WEIGHT)),
@@ -89,19 +90,26 @@ STUDY = Study(
     question="What do side branches change, and how much does half the net already know?",
     scales={
         "digits": Scale(
-            _runs("digits", 55, **{"duration": "15 epochs"}),
+            _runs("digits", "small", 55, **{"duration": "15 epochs"}),
             seeds=3,
             note="GoogLeNet at a quarter of its width, 1,437 images at 16×16, 15 epochs.",
         ),
         "fashion_mnist": Scale(
             _runs(
                 "fashion_mnist",
+                "small",
                 110,
                 **{"duration": "4 epochs", "data.train_images": 10_000},
             ),
             seeds=3,
             note="GoogLeNet at a quarter of its width, 10,000 of the 60,000 images at 16×16, "
             "4 epochs.",
+        ),
+        "imagenet2012": Scale(
+            _runs("imagenet2012", "paper", 8 * 24 * 3600),
+            seeds=1,
+            note="Caffe's recipe over 250 epochs, one crop; the estimates are for one GPU.",
+            papers_data=True,
         ),
     },
     claims=(

@@ -22,9 +22,16 @@ COLUMNS = {
 }
 
 
-def _runs(data: str, scale: str, seconds: Mapping[str, float]) -> tuple[Run, ...]:
+def _runs(
+    data: str, scale: str, seconds: Mapping[str, float], **overrides: object
+) -> tuple[Run, ...]:
     return tuple(
-        Run(text, f"configs/vgg.py:net=vgg_{column},data={data},scale={scale}", seconds[column])
+        Run(
+            text,
+            f"configs/vgg.py:net=vgg_{column},data={data},scale={scale}",
+            seconds[column],
+            overrides,
+        )
         for column, text in COLUMNS.items()
     )
 
@@ -53,6 +60,17 @@ STUDY = Study(
             _runs("digits", "small", {"A": 24, "B": 30, "B_5x5": 27, "C": 33, "D": 36, "E": 42}),
             seeds=3,
             note="A quarter of the width, 1,437 images resized to 32×32, 15 epochs, He's start.",
+        ),
+        "fashion_mnist": Scale(
+            _runs(
+                "fashion_mnist",
+                "small",
+                {"A": 170, "B": 210, "B_5x5": 190, "C": 230, "D": 250, "E": 290},
+                **{"data.train_images": 10_000},
+            ),
+            seeds=3,
+            note="A quarter of the width, 10,000 of the 60,000 images resized to 32×32, 15 epochs, "
+            "He's start.",
         ),
         "imagenet2012": Scale(
             _runs("imagenet2012", "paper", dict.fromkeys(COLUMNS, 14 * 24 * 3600)),

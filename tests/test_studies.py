@@ -339,6 +339,13 @@ def test_every_run_resolves_and_published_values_belong_to_runs(name: str) -> No
     assert set(study.published) <= labels
 
 
+@pytest.mark.parametrize("name", sorted(set(studies.STUDIES) - {"mixed_precision"}))
+def test_every_study_of_a_paper_is_ready_for_its_data_too(name: str) -> None:
+    scales = studies.STUDIES[name].scales
+    assert {"digits", "fashion_mnist"} <= set(scales)
+    assert any(scale.papers_data for scale in scales.values())
+
+
 def test_table_has_mean_sd_and_the_published_value(tiny: Study, folder: pathlib.Path) -> None:
     record = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
 
