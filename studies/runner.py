@@ -212,10 +212,15 @@ def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
 
 
 def duration(seconds: float) -> str:
-    """ "40 s", "3 min", "2.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """ "40 s", "3 min", "2.5 h", "28 days"."""
+    for unit, size, below, digits in (
+        ("s", 1, 90, 0),
+        ("min", 60, 5400, 0),
+        ("h", 3600, 2 * 86400, 1),
+    ):
+        if seconds < below:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 class Display:

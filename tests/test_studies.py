@@ -314,6 +314,14 @@ def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(40, "40 s"), (180, "3 min"), (9000, "2.5 h"), (28 * 24 * 3600, "28 days")],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert runner.duration(seconds) == text
+
+
 def test_some_runs_of_a_study_are_named_by_patterns() -> None:
     labels = [run.label for run in studies.study("degradation").scale("digits").runs]
     chosen = reproduce.chosen_labels(["*-56*", "plain-20"], labels)
