@@ -8,7 +8,7 @@ the side heads are aux1 (on 4a) and aux2 (on 4d), in that order. What the paper 
 network. Imports only `models`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -142,6 +142,7 @@ class GoogLeNet(Network):
     stem: str = "7x7"  # "3x3" is for inputs of 16 to 32 pixels: stride 1 and one pooling
     module: str = "reduced"
     reduction: float = 1.0  # multiplies the widths of the modules' two reductions besides `width`
+    reduction_in: tuple[str, ...] = ()  # the modules that `reduction` is for; empty: all
     kernel_5x5: int = 5  # of the branch called 5×5
     pool4: int = 3  # window of the pooling before 5a
     head_pool: str = "5x5/3"
@@ -172,6 +173,9 @@ class GoogLeNet(Network):
             raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
         if not self.reduction > 0:
             raise ValueError(f"reduction: must be above 0, not {self.reduction}")
+        for name in self.reduction_in:
+            if name not in MODULES:
+                raise ValueError(f"reduction_in: {name!r} is none of {', '.join(MODULES)}")
         super().__post_init__()
 
     @nn.compact
@@ -195,13 +199,13 @@ class GoogLeNet(Network):
             x = pool(window=3, name="pool2")(x)
 
         side: dict[str, jax.Array] = {}
-        for name, features in MODULES.items():
+        for name in MODULES:
             if name == "4a":
                 x = pool(window=3, name="pool3")(x)
             elif name == "5a":
                 x = pool(window=self.pool4, name="pool4")(x)
             x = InceptionModule(
-                features=self.module_features(features),
+                features=self.module_features(name),
                 kind=self.module,
                 kernel_5x5=self.kernel_5x5,
                 conv=conv,
@@ -223,12 +227,11 @@ class GoogLeNet(Network):
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return Dense(self.num_classes, **dense, name="linear")(x), side
 
-    def module_features(self, printed: Sequence[int]) -> tuple[int, ...]:
-        """The widths of a module from those of its row in Table 1."""
-        one, three_reduce, three, five_reduce, five, projected = printed
-        three_reduce, five_reduce = (
-            round(width * self.reduction) for width in (three_reduce, five_reduce)
-        )
+    def module_features(self, name: str) -> tuple[int, ...]:
+        """The widths of a module, from its row in Table 1."""
+        one, three_reduce, three, five_reduce, five, projected = MODULES[name]
+        factor = self.reduction if name in (self.reduction_in or MODULES) else 1.0
+        three_reduce, five_reduce = round(three_reduce * factor), round(five_reduce * factor)
         widths = (one, three_reduce, three, five_reduce, five, projected)
         return tuple(self.channels(width) for width in widths)
 

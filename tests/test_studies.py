@@ -17,6 +17,7 @@ import models
 import reproduce
 import studies
 from errors import UserError
+from models import inception
 from studies import curves, drawing, publishing, records, runner, tables
 from studies.study import Claim, Column, Records, Run, Scale, Study, by_label
 
@@ -392,6 +393,11 @@ def test_reductions_of_an_inception_module_are_swept_without_its_outputs() -> No
     }
     with pytest.raises(ValueError, match=r"reduction: must be above 0, not 0\.0"):
         models.create({"name": "googlenet_2014", "reduction": 0.0})
+    in_one = models.create({"name": "googlenet_2014", "reduction": 0.5, "reduction_in": ("3a",)})
+    assert in_one.module_features("3a") == network.module_features("3a")
+    assert in_one.module_features("3b") == inception.MODULES["3b"]
+    with pytest.raises(ValueError, match="reduction_in: '6a' is none of 3a, 3b"):
+        models.create({"name": "googlenet_2014", "reduction_in": ("6a",)})
 
 
 def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
