@@ -4,6 +4,7 @@ One rule for all studies, so that nobody chooses it after seeing the numbers: th
 seeds must lie more than two standard errors from zero. One seed is always inconclusive.
 """
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -14,6 +15,7 @@ from studies.study import Claim, Records, of_seed, seeds_of
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 INCONCLUSIVE = "inconclusive"
+NOT_RUN = "not run"  # no seed has the runs that the claim is about: no verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +50,15 @@ def judge(claims: Sequence[Claim], records: Records, data: str) -> list[Verdict]
     for claim in claims:
         if claim.on and data not in claim.on:
             continue
-        gaps = []
+        found = []
         for seed in seeds_of(records):
-            try:
-                gap = claim.gap(of_seed(records, seed))
-            except KeyError:
-                continue
-            if gap is not None:
-                gaps.append(gap)
+            with contextlib.suppress(KeyError):
+                found.append(claim.gap(of_seed(records, seed)))
+        gaps = [gap for gap in found if gap is not None]
         verdicts.append(
             Verdict(
                 claim,
-                outcome(gaps),
+                outcome(gaps) if found else NOT_RUN,
                 statistics.mean(gaps) if gaps else None,
                 standard_error(gaps) if len(gaps) > 1 else None,
                 len(gaps),

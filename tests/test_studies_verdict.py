@@ -6,7 +6,7 @@ import pytest
 
 from studies import verdict
 from studies.study import Claim
-from studies.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from studies.verdict import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,18 @@ def test_seeds_are_paired_and_a_seed_that_lacks_a_run_is_left_out() -> None:
     [found] = verdict.judge([claim], records, "digits")
     assert (found.seeds, found.mean, found.standard_error) == (2, 3.0, pytest.approx(1.0))
     assert found.outcome == REPRODUCED
+
+
+def test_no_verdict_without_the_runs_is_no_inconclusive_one() -> None:
+    records: Any = {"a": {0: 1.0, 1: 2.0}}
+
+    def gap(seed: Any) -> float:
+        return seed["b"] - seed["a"]
+
+    lacks = Claim("b is above a", gap)
+    never = Claim("a gets there", lambda seed: None)  # the run is there, what it asks for is not
+    outcomes = [found.outcome for found in verdict.judge([lacks, never], records, "digits")]
+    assert outcomes == [NOT_RUN, INCONCLUSIVE]
 
 
 def test_a_claim_is_judged_on_its_own_data_alone() -> None:
