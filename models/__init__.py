@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import alexnet, cuda_convnet, densenet, inception, lenet, nin, resnet, vgg
-from models.layers import INITIALIZERS, Network, Outputs
+from models import alexnet, cuda_convnet, densenet, inception, lecture, lenet, nin, resnet, vgg
+from models.layers import INITIALIZERS
+from models.network import Network, Outputs
 from models.presets import Preset
 
 __all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
@@ -25,6 +26,7 @@ NETWORKS: dict[str, Preset] = {
     **vgg.PRESETS,
     **nin.PRESETS,
     **inception.PRESETS,
+    **lecture.PRESETS,
     **resnet.PRESETS,
     **densenet.PRESETS,
 }

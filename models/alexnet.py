@@ -11,7 +11,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from models.layers import Conv, Dense, LocalResponseNorm, MaxPool, Network
+from models.layers import Conv, Dense, LocalResponseNorm, MaxPool
+from models.network import Network
 from models.presets import Preset
 
 # name: (kernel, stride, padding); conv1's padding is a field. The paper prints no padding: 2 and 1

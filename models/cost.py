@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from models import layers
+from models.network import Network
 from models.walk import MARK, Walk, Window
 
 Path = tuple[str, ...]
@@ -73,7 +74,7 @@ class Cost:
     layers: tuple[Layer, ...]
 
 
-def measure(network: layers.Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
+def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
     """Traces `network` as it stands (its heads included) on one image and counts.
 
     image_shape: another than the network's own input, for a fully convolutional form. Raises
@@ -160,7 +161,7 @@ def _owners(calls: Sequence[_Call], params: Mapping[str, Any]) -> list[int]:
 
 
 def _tabulate(
-    network: layers.Network,
+    network: Network,
     image_shape: tuple[int, int, int],
     calls: Sequence[_Call],
     owners: Sequence[int],

@@ -15,9 +15,9 @@ from models.layers import (
     LocalConv,
     LocalResponseNorm,
     MaxPool,
-    Network,
     chosen,
 )
+from models.network import Network
 from models.presets import Preset
 
 

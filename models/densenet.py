@@ -12,16 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import (
-    INITIALIZERS,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Dense,
-    GlobalAvgPool,
-    MaxPool,
-    Network,
-)
+from models.layers import INITIALIZERS, AvgPool, BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
+from models.network import Network
 from models.presets import Preset
 
 

@@ -1,6 +1,5 @@
 """GoogLeNet: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich, "Going
-deeper with convolutions" (2014), the nets that pass under its name, and the lecture's examples of
-why a 1×1 convolution makes a 5×5 one cheap.
+deeper with convolutions" (2014), and the nets that pass under its name.
 
 Layers carry the names of the paper's Table 1 and Fig. 2b (conv1, inception_3a/3x3_reduce, linear);
 the side heads are aux1 (on 4a) and aux2 (on 4d), in that order. What the paper leaves open
@@ -24,8 +23,8 @@ from models.layers import (
     Initializer,
     LocalResponseNorm,
     MaxPool,
-    Network,
 )
+from models.network import Network
 from models.presets import Preset
 
 # Table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
@@ -265,31 +264,6 @@ class GoogLeNet(Network):
         return LocalResponseNorm(5, 1e-4, 0.75, k=1.0, alpha_over_n=True, name=name)(x)
 
 
-class LectureConv(Network):
-    """One convolution of the lecture, alone or behind a 1×1 reduction to `reduce` maps.
-
-    [N, H, W, C] -> the means of its `num_classes` maps [N, classes], so that the convolutions hold
-    every weight and every multiply-add.
-    """
-
-    kernel: int = 5
-    reduce: int = 0  # maps of the 1×1 convolution before it; 0: none
-
-    @nn.compact
-    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """[N, H, W, C] -> [N, classes]."""
-        side = self.kernel
-        conv = partial(Conv, kernel_init=self.kernel_init(CAFFE_XAVIER), **self.types)
-        x = images
-        if self.reduce:
-            reduced = self.channels(self.reduce)
-            x = nn.relu(conv(features=reduced, kernel=(1, 1), name=f"{side}x{side}_reduce")(x))
-        x = conv(
-            features=self.num_classes, kernel=(side, side), pad=side // 2, name=f"{side}x{side}"
-        )(x)
-        return GlobalAvgPool(name="global_avg_pool")(x), {}
-
-
 _TABLE = "Szegedy et al. 2014, Table 1"
 _IMAGENET: dict[str, Any] = {"input": (224, 224, 3), "num_classes": 1000}
 _SMALL: dict[str, Any] = {
@@ -389,22 +363,5 @@ PRESETS: dict[str, Preset] = {
         {**_TORCHVISION, **_BOTH},
         "torchvision's network of the name",
         deviations=_TORCHVISION_DEVIATIONS,
-    ),
-    "lecture_conv5x5": Preset(
-        LectureConv,
-        {"input": (28, 28, 192), "num_classes": 32},
-        "the lecture's worked example: 28×28×192 to 32 maps by 5×5",
-        published={"multiply_adds": "120.4M"},
-    ),
-    "lecture_conv5x5_bottleneck": Preset(
-        LectureConv,
-        {"input": (28, 28, 192), "num_classes": 32, "reduce": 16},
-        "the lecture's worked example: the same through 16 maps by 1×1",
-        published={"multiply_adds": "12.4M"},
-    ),
-    "lecture_conv1x1": Preset(
-        LectureConv,
-        {"input": (28, 28, 192), "num_classes": 32, "kernel": 1},
-        "the lecture's worked example: 28×28×192 to 32 maps by 1×1",
     ),
 }

@@ -21,11 +21,11 @@ from models.layers import (
     Dense,
     Initializer,
     MaxPool,
-    Network,
     chosen,
     require_output,
     uniform_fan_in,
 )
+from models.network import Network
 from models.presets import Preset
 
 # Table I: the S2 maps that each map of C3 sees.

@@ -8,7 +8,8 @@ weights, are of the authors' released definitions. Imports only `models`.
 import flax.linen as nn
 import jax
 
-from models.layers import POOLS, Conv, Dense, GlobalAvgPool, MaxPool, Network, chosen
+from models.layers import POOLS, Conv, Dense, GlobalAvgPool, MaxPool, chosen
+from models.network import Network
 from models.presets import Preset
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from models.layers import Network
+from models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)

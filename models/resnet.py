@@ -15,17 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import (
-    INITIALIZERS,
-    BatchNorm,
-    Conv,
-    Dense,
-    GlobalAvgPool,
-    Initializer,
-    MaxPool,
-    Network,
-    Outputs,
-)
+from models.layers import INITIALIZERS, BatchNorm, Conv, Dense, GlobalAvgPool, Initializer, MaxPool
+from models.network import Network, Outputs
 from models.presets import Preset
 
 # (kernel, output width in units of the stage's features) of the layers of a unit.

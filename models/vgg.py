@@ -11,7 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from models.layers import Conv, Dense, LocalResponseNorm, MaxPool, Network, chosen
+from models.layers import Conv, Dense, LocalResponseNorm, MaxPool, chosen
+from models.network import Network
 from models.presets import Preset
 
 # Kernel sizes by stage, one column of Table 1 each. Maps: 64, 128, 256, 512, 512.

@@ -8,7 +8,8 @@ into convolutions, or it cannot be dense, and the layer that stands in the way i
 import flax.linen as nn
 
 import models
-from models.layers import Dense, LocalConv, Network
+from models.layers import Dense, LocalConv
+from models.network import Network
 
 
 def fully_convolutional(network: Network) -> Network:

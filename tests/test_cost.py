@@ -8,16 +8,8 @@ import pytest
 from jax import lax
 
 from models import cost
-from models.layers import (
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Dense,
-    GlobalAvgPool,
-    LocalResponseNorm,
-    MaxPool,
-    Network,
-)
+from models.layers import AvgPool, BatchNorm, Conv, Dense, GlobalAvgPool, LocalResponseNorm, MaxPool
+from models.network import Network
 
 
 def by_name(network: Network) -> dict[str, cost.Layer]:

@@ -19,7 +19,8 @@ import models
 from augmentations import normalize, recipe
 from errors import UserError
 from models import cost
-from models.layers import Conv, Dense, GlobalAvgPool, Network
+from models.layers import Conv, Dense, GlobalAvgPool
+from models.network import Network
 from protocols import averaging, dense
 from protocols.predictions import Predictor
 from training import devices

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from configs.base import base
-from models.layers import Conv, Dense, GlobalAvgPool, Network
+from models.layers import Conv, Dense, GlobalAvgPool
+from models.network import Network
 
 
 class Toy(Network):

@@ -1,0 +1,105 @@
+"""What all networks share: fields, the check of their input, capture by layer name, float32 logits.
+
+A paper's file in this package subclasses `Network`. Imports models.layers alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.layers import INITIALIZERS, Initializer
+
+
+class Outputs(NamedTuple):
+    """What every network returns.
+
+    logits: [N, classes] float32 ([N, h, w, classes] in a fully convolutional form).
+    side_logits: the side heads' logits by head name, [N, classes] each; empty where there are none.
+    captured: the activations asked for by `capture`, by layer name.
+    """
+
+    logits: jax.Array
+    side_logits: Mapping[str, jax.Array]
+    captured: Mapping[str, jax.Array]
+
+
+class Network(nn.Module):
+    """What all networks share: their fields, the input check, capture, and float32 logits.
+
+    A network writes one method, `forward(images, train)`, which returns its logits and the logits
+    of its side heads by name. `input` is the (height, width, channels) it is built for.
+    """
+
+    input: tuple[int, int, int]
+    num_classes: int
+    heads: tuple[str, ...] = ()
+    initializer: str = "paper"  # or a name of INITIALIZERS, for every kernel
+    width: float = 1.0  # multiplies every layer's channels, classes excepted
+    dtype: str = "float32"  # of the computation; statistics, losses and logits stay float32
+    param_dtype: str = "float32"
+
+    def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The network proper: [N, H, W, C] -> logits and side logits."""
+        raise TypeError(f"{type(self).__name__} defines no forward pass")
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """The compute and weight types, as keyword arguments of a layer."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+    def channels(self, printed: int) -> int:
+        """A printed width times the `width` field, at least 1."""
+        return max(1, round(printed * self.width))
+
+    def kernel_init(self, paper: Initializer) -> Initializer:
+        """The layer's initialisation in its paper, unless the `initializer` field names another."""
+        return paper if self.initializer == "paper" else INITIALIZERS[self.initializer]
+
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
+    ) -> Outputs:
+        """Runs the network on [N, H, W, C] float images.
+
+        capture: names of layers whose outputs to return ("conv2_1", "inception_4a/3x3"): after the
+        layer's batch norm, before its nonlinearity. Raises ValueError for a name no layer has, or
+        images of another channel count than `input`.
+        """
+        if images.ndim != 4 or images.shape[-1] != self.input[-1]:
+            raise ValueError(
+                f"images must be [N, H, W, {self.input[-1]}], not {tuple(images.shape)}"
+            )
+        captured: dict[str, jax.Array] = {}
+        seen: list[str] = []
+        depth = len(self.path)
+
+        def record(
+            call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+        ):
+            out = call(*args, **kwargs)
+            path = "/".join(context.module.path[depth:])
+            if path and context.method_name == "__call__":
+                seen.append(path)
+                if path in capture:
+                    captured[path] = out
+            return out
+
+        images = images.astype(self.dtype)
+        if capture:
+            with nn.intercept_methods(record):
+                logits, side = self.forward(images, train)
+            unknown = sorted(set(capture) - set(seen))
+            if unknown:
+                raise ValueError(f"capture: no layer {unknown[0]!r}; layers: {', '.join(seen)}")
+        else:
+            logits, side = self.forward(images, train)
+        absent = [head for head in self.heads if head not in side]
+        if absent:
+            raise ValueError(f"heads: {type(self).__name__} has no side head {absent[0]!r}")
+        return Outputs(
+            logits.astype(jnp.float32),
+            {name: value.astype(jnp.float32) for name, value in side.items()},
+            captured,
+        )
