@@ -84,7 +84,13 @@ def fill(text: str, results: pathlib.Path) -> str:
     def filled(match: re.Match[str]) -> str:
         start, name, data, _, end = match.groups()
         if name is None:
-            table = "\n".join(tables.rows_of_markdown(tables.summary(_all(results)), words=3))
+            found = _all(results)
+            heading, *rows = tables.summary(found)
+            linked = [
+                [f"[{row[0]}](results/{study.name}/{data}/table.md)", *row[1:]]
+                for (study, data, _), row in zip(found, rows, strict=True)
+            ]
+            table = "\n".join(tables.rows_of_markdown([heading, *linked], words=3))
             return f"{start}\n{table}\n\n{end}"
         if name not in STUDIES or not (results / name / data / LOGS).is_dir():
             raise UserError(f"README.md: there are no results/{name}/{data}")
@@ -131,8 +137,8 @@ def _all(results: pathlib.Path) -> list[tuple[Study, str, Records]]:
 
 
 def _page(results: pathlib.Path) -> str:
-    sections = [report.section(study, data, records) for study, data, records in _all(results)]
-    return report.page(sections, missing=[s for s in STUDIES.values() if not _any(s, results)])
+    missing = [study for study in STUDIES.values() if not _any(study, results)]
+    return report.page(_all(results), missing)
 
 
 def _any(study: Study, results: pathlib.Path) -> bool:

@@ -30,16 +30,15 @@ code { padding: .1rem .3rem; } pre { padding: .7rem .9rem; overflow-x: auto; }
 .verdict { font-weight: 600; border-radius: 4px; padding: .1rem .5rem; white-space: nowrap; }
 .reproduced { background: #dcefe1; color: #1c5c33; }
 .not-reproduced { background: #f6dcd6; color: #8a2c18; }
-.inconclusive { background: #eeeeea; color: #555; }
-nav a { margin-right: 1rem; display: inline-block; }
+.inconclusive, .not-run { background: #eeeeea; color: #555; }
+.overview :is(th, td):nth-child(-n+3) { text-align: left; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
 """
 
 
-def page(sections: Sequence[tuple[str, str, str]], missing: Sequence[Study]) -> str:
-    """The whole page, from (anchor, title, HTML) of each section; what is missing at the end."""
-    links = "\n".join(f'<a href="#{anchor}">{_text(title)}</a>' for anchor, title, _ in sections)
-    bodies = "\n".join(body for _, _, body in sections)
+def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) -> str:
+    """The whole page: all verdicts counted, a section each, and what is missing at the end."""
+    bodies = "\n".join(section(study, data, records) for study, data, records in found)
     waiting = ""
     if missing:
         items = "\n".join(
@@ -61,7 +60,7 @@ def page(sections: Sequence[tuple[str, str, str]], missing: Sequence[Study]) -> 
 <p class="note">The papers' figures and tables, drawn again from runs. Every number here is made
 from the logs beside this page; <code>python reproduce.py --check</code> makes them again and
 compares. A verdict needs a gap of more than two standard errors over paired seeds.</p>
-<nav>{links}</nav>
+<nav class="wide">{_overview(found)}</nav>
 {bodies}
 {waiting}
 </body>
@@ -69,18 +68,16 @@ compares. A verdict needs a gap of more than two standard errors over paired see
 """
 
 
-def section(study: Study, data: str, records: Records) -> tuple[str, str, str]:
-    """Anchor, title and HTML of a study on a data set."""
-    anchor = f"{study.name}-{data}"
-    title = f"{study.title}, {data}"
+def section(study: Study, data: str, records: Records) -> str:
+    """A study on a data set."""
     place = f"{study.name}/{data}"
     seeds = seeds_of(records)
     facts = "\n".join(
         f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>"
         for name, text in tables.provenance(records).items()
     )
-    body = f"""<section id="{anchor}">
-<h2>{_text(title)}</h2>
+    return f"""<section id="{_anchor(study, data)}">
+<h2>{_text(study.title)}, {_text(data)}</h2>
 <p class="source">{_text(study.paper)}, {_text(study.figure)}</p>
 <p>{_text(study.question)} <span class="note">{_text(tables.on_data(study, data))}
 {_text(study.scales[data].note)}</span></p>
@@ -92,7 +89,19 @@ def section(study: Study, data: str, records: Records) -> tuple[str, str, str]:
 <dl>{facts}</dl></details>
 <details><summary>Configs</summary>{_configs(records)}</details>
 </section>"""
-    return anchor, title, body
+
+
+def _anchor(study: Study, data: str) -> str:
+    return f"{study.name}-{data}"
+
+
+def _overview(found: Sequence[tuple[Study, str, Records]]) -> str:
+    heading, *rows = tables.summary(found)
+    lines = []
+    for (study, data, _), (title, *cells) in zip(found, rows, strict=True):
+        link = f'<a href="#{_anchor(study, data)}">{_text(title)}</a>'
+        lines.append([link, *map(_text, cells)])
+    return _rows("overview", heading, lines)
 
 
 def _configs(records: Records) -> str:
@@ -109,22 +118,24 @@ def _configs(records: Records) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     heading, *rest = rows
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
-    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rest]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+    return _rows("numbers", heading, [[_text(cell) for cell in row] for row in rest])
 
 
 def _verdicts(rows: Sequence[Sequence[str]]) -> str:
     heading, *rest = rows
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
-    body = ""
+    lines = []
     for text, outcome, gap, seeds in rest:
         mark = f'<span class="verdict {outcome.replace(" ", "-")}">{_text(outcome)}</span>'
-        body += (
-            f"<tr><td>{_text(text)}</td><td>{mark}</td><td>{_text(gap)}</td><td>{seeds}</td></tr>\n"
-        )
-    return f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
+        lines.append([_text(text), mark, _text(gap), seeds])
+    return _rows("verdicts", heading, lines)
+
+
+def _rows(kind: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a CSS class, from the heading's text and the rows' HTML."""
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
+    lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
 
 
 def _text(text: str) -> str:

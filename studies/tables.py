@@ -106,7 +106,7 @@ def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
         found_outcomes = [each.outcome for each in verdict.judge(study.claims, records, data)]
         rows.append(
             [
-                f"[{study.title}](results/{study.name}/{data}/table.md)",
+                study.title,
                 f"{study.paper}, {study.figure}",
                 data,
                 str(len(seeds_of(records))),
