@@ -43,6 +43,7 @@ def preset(name: str) -> Preset:
 def create(spec: Mapping[str, Any]) -> Network:
     """Builds the network that `spec` describes: its "name", and any of its fields to override.
 
+    An `input` of one number is the side of a square with as many channels as the preset has.
     Raises ValueError, one line, for an unknown name, a field the network does not have, or a value
     of the wrong type or out of range.
     """
@@ -60,6 +61,8 @@ def create(spec: Mapping[str, Any]) -> Network:
     for key, value in overrides.items():
         if key not in fields:
             raise ValueError(f"{name} has no field {key!r}; fields: {', '.join(sorted(fields))}")
+        if key == "input" and type(value) is int:
+            value = (value, value, fields[key][-1])
         fields[key] = _matching(key, value, fields[key])
     if fields["initializer"] not in ("paper", *INITIALIZERS):
         raise ValueError(

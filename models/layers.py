@@ -70,6 +70,18 @@ def require_output(layer: nn.Module, images: jax.Array, window: tuple[int, int],
             )
 
 
+def patches(x: jax.Array, kernel: tuple[int, int], stride: int, pad: Padding) -> jax.Array:
+    """What a kernel sees at each position: [N, H, W, C] -> [N, H', W', taps·C], taps row by row."""
+    x = jnp.pad(x, ((0, 0), *explicit_padding(pad), (0, 0)))
+    rows, columns = (x.shape[1 + axis] - side + 1 for axis, side in enumerate(kernel))
+    seen = [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
+    return jnp.concatenate(seen, axis=-1)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with statistics over groups of `group` images (0: the whole batch).
 
@@ -148,15 +160,23 @@ class Conv(nn.Module):
                 f"{self.features} output channels"
             )
         shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        x = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.stride, self.stride),
-            pad,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype).astype(self.dtype)
+        x = x.astype(self.dtype)
+        small = any(side < taps for side, taps in zip(x.shape[1:3], self.kernel, strict=True))
+        if small and self.groups == 1:
+            # XLA convolves a map smaller than the kernel slowly on CPU: for 3×3 on 2×2 the same
+            # products as one matrix product take a quarter of the time (benchmarks/small_maps.py).
+            taps = patches(x, self.kernel, self.stride, pad)
+            x = taps @ kernel.reshape(-1, self.features)
+        else:
+            x = lax.conv_general_dilated(
+                x,
+                kernel,
+                (self.stride, self.stride),
+                pad,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.groups,
+            )
         if self.bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
             x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
@@ -192,9 +212,9 @@ class LocalConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         pad = explicit_padding(self.pad)
         require_output(self, x, self.kernel, pad)
-        x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
-        rows, columns = (x.shape[1 + i] - self.kernel[i] + 1 for i in (0, 1))
         shape = (*self.kernel, x.shape[-1], self.features)
+        seen = patches(x, self.kernel, 1, pad)
+        rows, columns = seen.shape[1:3]
 
         def draw(key: jax.Array) -> jax.Array:
             # One draw a position, so that the fan-in is that of one kernel.
@@ -204,17 +224,9 @@ class LocalConv(nn.Module):
 
         kernel = self.param("kernel", draw)
         bias = self.param("bias", self.bias_init, (rows, columns, self.features), self.param_dtype)
-        patches = jnp.concatenate(
-            [
-                x[:, i : i + rows, j : j + columns]
-                for i in range(self.kernel[0])
-                for j in range(self.kernel[1])
-            ],
-            axis=-1,
-        )
         # Rounded to the compute type, summed in float32, which newer versions of jax do not do by
         # themselves; XLA's CPU backend has no such product of bfloat16.
-        operands = (part.astype(self.dtype).astype(jnp.float32) for part in (patches, kernel))
+        operands = (part.astype(self.dtype).astype(jnp.float32) for part in (seen, kernel))
         x = jnp.einsum("nhwi,hwio->nhwo", *operands)
         return x.astype(self.dtype) + bias.astype(self.dtype).reshape(1, rows, columns, -1)
 

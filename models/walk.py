@@ -84,8 +84,9 @@ class Walk:
         self.multiply_adds: collections.Counter[int | None] = collections.Counter()
         self.windows: dict[int | None, Window] = {}
         self.groups: dict[int | None, tuple[int, int]] = {}
-        self.first: dict[int | None, _Field] = {}  # what the call's first equation was given
-        self.last: dict[int | None, _Field] = {}  # and its last one gave
+        # What the call's first equation was given and its last one gave, each with its shape.
+        self.first: dict[int | None, tuple[_Field, tuple[int, ...]]] = {}
+        self.last: dict[int | None, tuple[_Field, tuple[int, ...]]] = {}
 
     def follow(self, jaxpr: Any, images: Any) -> None:
         """Walks a whole traced network; images: its input variable of shape [1, H, W, C]."""
@@ -97,24 +98,28 @@ class Walk:
         """(height, width) in pixels that an output of the call depends on."""
         if call not in self.last:
             return None
-        rows, columns = (sight.high - sight.low + 1 for sight in self.last[call])
+        rows, columns = (sight.high - sight.low + 1 for sight in self.last[call][0])
         return rows, columns
 
     def window(self, call: int) -> Window | None:
         """The call's sliding window: its equation's, else what its receptive field grew by."""
         if call in self.windows or call not in self.last:
             return self.windows.get(call)
-        sides = []
-        for before, after in zip(self.first[call], self.last[call], strict=True):
+        (befores, ins), (afters, outs) = self.first[call], self.last[call]
+        kernels: list[int] = []
+        strides: list[int] = []
+        pads: list[tuple[int, int]] = []
+        for before, after in zip(befores, afters, strict=True):
             if before.dim is None or after.dim is None:
                 return None
-            low, high = before.low - after.low, after.high - before.high
-            sides.append((low // before.jump, high // before.jump, after.jump // before.jump))
-        (top, bottom, down), (left, right, across) = sides
-        kernel = (top + bottom + 1, left + right + 1)
-        if kernel == (1, 1) and (down, across) == (1, 1):
+            low = (before.low - after.low) // before.jump
+            kernels.append(low + (after.high - before.high) // before.jump + 1)
+            strides.append(after.jump // before.jump)
+            reach = (outs[after.dim] - 1) * strides[-1] + kernels[-1]
+            pads.append((low, max(0, reach - low - ins[before.dim])))
+        if kernels == strides == [1, 1]:
             return None
-        return Window(kernel, (down, across), ((top, 0), (left, 0)))
+        return Window((kernels[0], kernels[1]), (strides[0], strides[1]), (pads[0], pads[1]))
 
     def _run(
         self, jaxpr: Any, known: Mapping[Any, _Field], outer: int | None
@@ -133,10 +138,18 @@ class Walk:
             if not any(inputs):
                 continue
             call = self._call_of(equation, outer)
-            self.first.setdefault(call, next(seen for seen in inputs if seen is not None))
+            self.first.setdefault(
+                call,
+                next(
+                    (seen, atom.aval.shape)
+                    for seen, atom in zip(inputs, equation.invars, strict=True)
+                    if seen is not None
+                ),
+            )
             for out, seen in zip(equation.outvars, self._step(equation, inputs, call), strict=True):
                 if seen is not None:
-                    fields[out] = self.last[call] = seen
+                    fields[out] = seen
+                    self.last[call] = (seen, out.aval.shape)
         return [field(atom) for atom in jaxpr.outvars]
 
     def _call_of(self, equation: Any, outer: int | None) -> int | None:
@@ -388,7 +401,7 @@ def _pad(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
     field = []
     for sight in seen:
         if sight.dim is not None:
-            low, _, between = params["padding_config"][sight.dim]
+            low, _, between = map(int, params["padding_config"][sight.dim])  # NumPy's, of jnp.pad
             all_see = sight.of_all(shape[sight.dim])
             sight = all_see if between else sight.window(-low, -low, 1)
         field.append(sight)

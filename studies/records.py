@@ -17,8 +17,9 @@ import jax
 from errors import UserError
 from training import metrics
 
-# Raised by hand when the code changes what a run of the same config gives: older results are then
-# no longer counted as done.
+# Raised by hand when the code changes what a run of the same config computes: older results are
+# then no longer counted as done. The same sums in another order are no reason, as another CPU or a
+# patch of jax is none: those stand with each result as its commit, device and versions.
 RESULTS_VERSION = 1
 
 ROWS = 200  # of a log, at most: committed logs stay small

@@ -76,6 +76,25 @@ def test_a_layer_called_twice_is_one_row_with_its_weights_once():
     assert layer.multiply_adds == 2 * 8 * 8 * 3 * 3 * 3 * 3
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "pad", "pads"),
+    [
+        (2, 1, 1, ((1, 1), (1, 1))),
+        (2, 2, 1, ((1, 0), (1, 0))),  # the last pixel of padding is seen by no window
+        (2, 1, ((2, 1), (0, 1)), ((2, 1), (0, 1))),
+    ],
+)
+def test_a_map_smaller_than_the_kernel_counts_as_a_convolution(size, stride, pad, pads):
+    """It is multiplied out as patches: 9 taps at each position, padding included."""
+    layer = Conv(5, (3, 3), stride=stride, pad=pad, name="c")
+    row = by_name(of(layer, (size, size, 3)))["c"]
+    rows, columns = row.output[:2]
+    assert (rows, columns) == tuple((size + sum(p) - 3) // stride + 1 for p in pads)
+    assert row.multiply_adds == rows * columns * 9 * 3 * 5
+    assert row.params == 9 * 3 * 5 + 5
+    assert row.window == cost.Window((3, 3), (stride, stride), pads)
+
+
 def test_only_products_with_the_image_count():
     class Masked(nn.Module):
         @nn.compact

@@ -83,6 +83,9 @@ def test_overrides_reach_the_network(capsys):
     )
     assert found["input_shape"] == [28, 28, 1]
     assert found["params"] == 61_706  # 28×28 with pad 2 has the same counts: sheet, section 1.4
+    assert json.loads(output(capsys, "cuda_convnet_cifar10_conv_local", "--json"))
+    of_a_side = json.loads(output(capsys, "vgg_D:input=32,width=0.25", "--json"))
+    assert of_a_side["input_shape"] == [32, 32, 3]
     text = output(capsys, "lenet5_modern:num_classes=26")
     assert "with num_classes=26" in text
     assert "84×26" not in text

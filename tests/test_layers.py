@@ -104,8 +104,10 @@ def conv_by_loop(x, kernel, bias, stride, pad):
     ("kernel", "stride", "pad"),
     [((3, 3), 1, 1), ((5, 3), 2, ((1, 2), (0, 1))), ((1, 1), 1, 0), ((3, 3), 2, 1)],
 )
-def test_conv_is_a_loop_over_patches(kernel, stride, pad):
-    x = normal(3, 2, 8, 7, 3)
+@pytest.mark.parametrize("size", [(8, 7), (2, 2), (2, 7), (3, 2)])
+def test_conv_is_a_loop_over_patches(kernel, stride, pad, size):
+    """Maps smaller than the kernel too, which are multiplied out."""
+    x = normal(3, 2, *size, 3)
     layer = Conv(features=4, kernel=kernel, stride=stride, pad=pad, bias_init=jax.random.normal)
     variables = layer.init(jax.random.key(0), jnp.asarray(x))
     weights = {name: np.asarray(value) for name, value in variables["params"].items()}
@@ -339,10 +341,11 @@ def test_batch_norm_group_that_does_not_divide_the_batch_is_named():
         AvgPool(3, 2, ceil_mode=True),
         GlobalAvgPool(),
         Conv(features=8, kernel=(3, 3), pad=1, dtype=jnp.bfloat16),
+        Conv(features=8, kernel=(9, 9), pad=4, dtype=jnp.bfloat16),
         LocalConv(features=8, kernel=(3, 3), dtype=jnp.bfloat16),
         Dense(features=8, dtype=jnp.bfloat16),
     ],
-    ids=lambda layer: type(layer).__name__,
+    ids=lambda layer: f"{type(layer).__name__}{getattr(layer, 'kernel', '')}",
 )
 def test_bfloat16_is_within_its_rounding_of_float32(layer):
     """Eight significant bits: an input, a weight and the sum are each off by at most 2⁻⁹."""
