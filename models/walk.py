@@ -2,16 +2,18 @@
 
 A jaxpr says which weights meet how many positions and which pixels an array depends on, so the
 counts of `cost.py` need no formula per layer that could disagree with what the layer computes.
-Knows jaxprs alone, no network and no layer.
+Knows jaxprs and models.sight alone, no network and no layer.
 """
 
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jax.extend import core
+
+from models.sight import RULES, Field, Sight, concatenate, hull, pointwise, renamed
 
 MARK = "call:"  # what the scope of a module's call is named, the call's number behind it
 
@@ -25,56 +27,6 @@ class Window:
     pad: tuple[tuple[int, int], tuple[int, int]]
 
 
-# Receptive fields. For each image axis, what position p of an array sees of the input: the pixels
-# jump·p + low ... jump·p + high, where p runs along the array's dimension `dim`. Where all
-# positions see the same, `dim` is None and `jump` 0. Low and high are exact for branches too: the
-# hull of what the branches see.
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sight:
-    dim: int | None
-    jump: int
-    low: int
-    high: int
-
-    def of_all(self, positions: int) -> "_Sight":
-        """What all positions along the dimension see together."""
-        return _Sight(None, 0, self.low, self.high + self.jump * (positions - 1))
-
-    def window(self, first: int, last: int, stride: int) -> "_Sight":
-        """What a window over positions stride·p + first ... stride·p + last sees."""
-        if self.dim is None:
-            return self
-        low, high = self.low + self.jump * first, self.high + self.jump * last
-        return _Sight(self.dim, self.jump * stride, low, high)
-
-    def at(self, dim: int | None, positions: int) -> "_Sight":
-        """The same, the dimension being called `dim` now; None where it is no more."""
-        if self.dim is None or dim is None:
-            return self.of_all(positions) if self.dim is not None else self
-        return dataclasses.replace(self, dim=dim)
-
-
-_Field = tuple[_Sight, ...]  # one for the image's rows, one for its columns
-
-
-def _hull(fields: Sequence[tuple[_Field, tuple[int, ...]]]) -> _Field:
-    """What several arrays that meet see together; each comes with its shape."""
-    joined = []
-    for axis in range(2):
-        sights = [(field[axis], shape) for field, shape in fields]
-        if len({(sight.dim, sight.jump) for sight, _ in sights}) > 1:
-            sights = [
-                (sight if sight.dim is None else sight.of_all(shape[sight.dim]), shape)
-                for sight, shape in sights
-            ]
-        low = min(sight.low for sight, _ in sights)
-        high = max(sight.high for sight, _ in sights)
-        joined.append(dataclasses.replace(sights[0][0], low=low, high=high))
-    return tuple(joined)
-
-
 class Walk:
     """Follows what depends on the images through a jaxpr; collects by call what it meets."""
 
@@ -85,13 +37,13 @@ class Walk:
         self.windows: dict[int | None, Window] = {}
         self.groups: dict[int | None, tuple[int, int]] = {}
         # What the call's first equation was given and its last one gave, each with its shape.
-        self.first: dict[int | None, tuple[_Field, tuple[int, ...]]] = {}
-        self.last: dict[int | None, tuple[_Field, tuple[int, ...]]] = {}
+        self.first: dict[int | None, tuple[Field, tuple[int, ...]]] = {}
+        self.last: dict[int | None, tuple[Field, tuple[int, ...]]] = {}
 
     def follow(self, jaxpr: Any, images: Any) -> None:
         """Walks a whole traced network; images: its input variable of shape [1, H, W, C]."""
         shape = images.aval.shape
-        pixel = tuple(_Sight(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
+        pixel = tuple(Sight(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
         self._run(jaxpr, {images: pixel}, None)
 
     def receptive_field(self, call: int) -> tuple[int, int] | None:
@@ -121,16 +73,14 @@ class Walk:
             return None
         return Window((kernels[0], kernels[1]), (strides[0], strides[1]), (pads[0], pads[1]))
 
-    def _run(
-        self, jaxpr: Any, known: Mapping[Any, _Field], outer: int | None
-    ) -> list[_Field | None]:
+    def _run(self, jaxpr: Any, known: Mapping[Any, Field], outer: int | None) -> list[Field | None]:
         """Walks one jaxpr; `known`: the fields of those inputs that depend on the images.
 
         Returns the fields of the outputs. outer: the call that the jaxpr itself is traced in.
         """
         fields = dict(known)
 
-        def field(atom: Any) -> _Field | None:
+        def field(atom: Any) -> Field | None:
             return None if isinstance(atom, core.Literal) else fields.get(atom)
 
         for equation in jaxpr.eqns:
@@ -160,8 +110,8 @@ class Walk:
         return outer
 
     def _step(
-        self, equation: Any, inputs: list[_Field | None], call: int | None
-    ) -> Sequence[_Field | None]:
+        self, equation: Any, inputs: list[Field | None], call: int | None
+    ) -> Sequence[Field | None]:
         """The fields of one equation's outputs."""
         name = equation.primitive.name
         if name == "conv_general_dilated":
@@ -170,12 +120,12 @@ class Walk:
             return [self._dot(equation, inputs, call)]
         if name.startswith("reduce_window"):
             return [self._pool(equation, seen, call) for seen in inputs[: len(equation.outvars)]]
-        rule = _RULES.get(name)
+        rule = RULES.get(name)
         if rule is not None and inputs[0] is not None and not any(inputs[1:]):
             shape = equation.invars[0].aval.shape
             return [rule(equation.params, inputs[0], shape, equation.outvars[0].aval.shape)]
         if name == "concatenate":
-            return [_concatenate(equation, inputs)]
+            return [concatenate(equation, inputs)]
         if name == "scan":
             return self._scan(equation, inputs, call)
         bodies = list(_jaxprs(equation.params.values()))
@@ -184,9 +134,9 @@ class Walk:
             return self._run(bodies[0], known, call)
         if any(_has_products(body) for body in bodies):
             raise ValueError(f"how often the layers inside {name!r} run cannot be counted")
-        return [_pointwise(equation, inputs, out.aval.shape) for out in equation.outvars]
+        return [pointwise(equation, inputs, out.aval.shape) for out in equation.outvars]
 
-    def _conv(self, equation: Any, inputs: list[_Field | None], call: int | None) -> _Field | None:
+    def _conv(self, equation: Any, inputs: list[Field | None], call: int | None) -> Field | None:
         lhs, rhs = (atom.aval for atom in equation.invars)
         out = equation.outvars[0].aval
         numbers = equation.params["dimension_numbers"]
@@ -194,7 +144,7 @@ class Walk:
         seen = inputs[0]
         stretched = max(equation.params["lhs_dilation"], default=1) > 1
         if seen is None or inputs[1] is not None or len(lhs.shape) != 4 or stretched:
-            return _pointwise(equation, inputs, ())
+            return pointwise(equation, inputs, ())
         kernel = [rhs.shape[dim] for dim in numbers.rhs_spec[2:]]
         strides, pads = equation.params["window_strides"], equation.params["padding"]
         self._window(call, kernel, strides, pads)
@@ -214,7 +164,7 @@ class Walk:
             field.append(sight)
         return tuple(field)
 
-    def _dot(self, equation: Any, inputs: list[_Field | None], call: int | None) -> _Field:
+    def _dot(self, equation: Any, inputs: list[Field | None], call: int | None) -> Field:
         shapes = [atom.aval.shape for atom in equation.invars]
         out = equation.outvars[0].aval
         contracted, batched = equation.params["dimension_numbers"]
@@ -232,10 +182,10 @@ class Walk:
             place |= {dim: offset + index for index, dim in enumerate(kept)}
             offset += len(kept)
             if seen is not None:
-                met.append((_renamed(seen, shapes[side], place), out.shape))
-        return _hull(met)
+                met.append((renamed(seen, shapes[side], place), out.shape))
+        return hull(met)
 
-    def _pool(self, equation: Any, seen: _Field | None, call: int | None) -> _Field | None:
+    def _pool(self, equation: Any, seen: Field | None, call: int | None) -> Field | None:
         if seen is None:
             return None
         window = equation.params["window_dimensions"]
@@ -257,8 +207,8 @@ class Walk:
         self.windows.setdefault(call, window)
 
     def _scan(
-        self, equation: Any, inputs: list[_Field | None], call: int | None
-    ) -> Sequence[_Field | None]:
+        self, equation: Any, inputs: list[Field | None], call: int | None
+    ) -> Sequence[Field | None]:
         """A loop of known length, walked turn by turn, since a receptive field grows with each."""
         body = equation.params["jaxpr"].jaxpr
         # What is looped over has one dimension more outside the body than inside; the names of the
@@ -273,8 +223,8 @@ class Walk:
         ):
             shape = atom.aval.shape
             shift = {dim: dim - 1 for dim in range(1, len(shape))}
-            slices.append(None if seen is None else _renamed(seen, shape, shift))
-        stacked: list[_Field | None] = []
+            slices.append(None if seen is None else renamed(seen, shape, shift))
+        stacked: list[Field | None] = []
         for _ in range(equation.params["length"]):
             turn = [*inputs[:constants], *carry, *slices]
             known = {var: seen for var, seen in zip(body.invars, turn, strict=True) if seen}
@@ -283,7 +233,7 @@ class Walk:
         for index, seen in enumerate(stacked):
             if seen is not None:
                 shape = equation.outvars[carried + index].aval.shape
-                stacked[index] = _renamed(
+                stacked[index] = renamed(
                     seen, shape[1:], {dim: dim + 1 for dim in range(len(shape) - 1)}
                 )
         return [*carry, *stacked]
@@ -312,118 +262,3 @@ def _taller(outside: Sequence[Any], inside: Sequence[Any]) -> int:
     """How many of the variables have more dimensions outside a loop's body than inside."""
     pairs = zip(outside, inside, strict=True)
     return sum(len(out.aval.shape) > len(within.aval.shape) for out, within in pairs)
-
-
-def _renamed(seen: _Field, shape: Sequence[int], place: Mapping[int, int]) -> _Field:
-    """The field after dimension d became place[d]; those without a place are seen as a whole."""
-    return tuple(
-        sight if sight.dim is None else sight.at(place.get(sight.dim), shape[sight.dim])
-        for sight in seen
-    )
-
-
-def _pointwise(
-    equation: Any, inputs: Sequence[_Field | None], shape: tuple[int, ...]
-) -> _Field | None:
-    """Position by position where shapes agree, else every output sees what any input sees."""
-    met = []
-    mixes = equation.primitive.name in _MIXING
-    for atom, seen in zip(equation.invars, inputs, strict=True):
-        if seen is not None:
-            own = atom.aval.shape
-            place = {} if mixes or own != shape else {dim: dim for dim in range(len(own))}
-            met.append((_renamed(seen, own, place), own))
-    return _hull(met) if met else None
-
-
-def _concatenate(equation: Any, inputs: Sequence[_Field | None]) -> _Field:
-    along, start, met = equation.params["dimension"], 0, []
-    for atom, seen in zip(equation.invars, inputs, strict=True):
-        shape = atom.aval.shape
-        if seen is not None:
-            moved = tuple(
-                sight.window(-start, -start, 1) if sight.dim == along else sight for sight in seen
-            )
-            met.append((moved, equation.outvars[0].aval.shape))
-        start += shape[along]
-    return _hull(met)
-
-
-def _broadcast(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    place = dict(enumerate(params["broadcast_dimensions"]))
-    return _renamed(seen, shape, {dim: to for dim, to in place.items() if shape[dim] == out[to]})
-
-
-def _reshape(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    # A side that is kept, or cut into pieces (H -> H/2, 2), lives on as the outermost of them, the
-    # rest being a window over its neighbours; one merged with another is seen as a whole.
-    outermost = {math.prod(out[:dim]): dim for dim in reversed(range(len(out))) if out[dim] > 1}
-    field = []
-    for sight in seen:
-        if sight.dim is not None:
-            side, to = shape[sight.dim], outermost.get(math.prod(shape[: sight.dim]))
-            ends = {math.prod(out[: dim + 1]) for dim in range(len(out))}
-            if to is None or side % out[to] or math.prod(shape[: sight.dim + 1]) not in ends:
-                sight = sight.of_all(side)
-            else:
-                piece = side // out[to]
-                sight = sight.window(0, piece - 1, piece).at(to, out[to])
-        field.append(sight)
-    return tuple(field)
-
-
-def _transpose(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    return _renamed(seen, shape, {dim: to for to, dim in enumerate(params["permutation"])})
-
-
-def _squeeze(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    gone = {dim % len(shape) for dim in params["dimensions"]}
-    kept = [dim for dim in range(len(shape)) if dim not in gone]
-    return _renamed(seen, shape, {dim: to for to, dim in enumerate(kept)})
-
-
-def _reduce(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    return _squeeze({"dimensions": params["axes"]}, seen, shape, out)
-
-
-def _slice(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    steps = params["strides"] or (1,) * len(shape)
-    starts = params["start_indices"]
-    return tuple(
-        sight
-        if sight.dim is None
-        else sight.window(starts[sight.dim], starts[sight.dim], steps[sight.dim])
-        for sight in seen
-    )
-
-
-def _pad(params: Any, seen: _Field, shape: Any, out: Any) -> _Field:
-    field = []
-    for sight in seen:
-        if sight.dim is not None:
-            low, _, between = map(int, params["padding_config"][sight.dim])  # NumPy's, of jnp.pad
-            all_see = sight.of_all(shape[sight.dim])
-            sight = all_see if between else sight.window(-low, -low, 1)
-        field.append(sight)
-    return tuple(field)
-
-
-_RULES: dict[str, Callable[[Any, _Field, Any, Any], _Field]] = {
-    "broadcast_in_dim": _broadcast,
-    "pad": _pad,
-    "reduce_and": _reduce,
-    "reduce_max": _reduce,
-    "reduce_min": _reduce,
-    "reduce_or": _reduce,
-    "reduce_prod": _reduce,
-    "reduce_sum": _reduce,
-    "argmax": _reduce,
-    "argmin": _reduce,
-    "reshape": _reshape,
-    "slice": _slice,
-    "squeeze": _squeeze,
-    "transpose": _transpose,
-}
-
-# These keep the shape and yet let positions see each other.
-_MIXING = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft", "gather", "rev", "sort"}
