@@ -56,7 +56,7 @@ SCALES = {
         runs=_runs(
             "fashion_mnist",
             "small",
-            {20: 130, 56: 370},
+            {20: 210, 56: 640},
             **{"data.train_images": 10_000},
         ),
         seeds=3,

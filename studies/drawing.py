@@ -197,7 +197,7 @@ def curves(
 ) -> None:
     """The mean over seeds of an error against the step, a line a label, named at its end.
 
-    room: as in room_right. top: the end of the axis in percent, where the first steps may leave it.
+    room: as in room_right. top: the end of the axis in percent where curves begin above it.
     """
     labels = []
     for index, (name, seeds) in enumerate(records.items()):
@@ -207,7 +207,8 @@ def curves(
             continue
         axes.plot(steps, values, color=colour, lw=1.8)
         labels.append((steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
-    axes.set_ylim(0, top)
+    highest = axes.get_ylim()[1]
+    axes.set_ylim(0, highest if top is None else min(top, highest))
     percent(axes)
     room_right(axes, room)
     ends(axes, labels)

@@ -98,7 +98,7 @@ STUDY = Study(
             _runs(
                 "fashion_mnist",
                 "small",
-                110,
+                165,
                 **{"duration": "4 epochs", "data.train_images": 10_000},
             ),
             seeds=3,
