@@ -1,0 +1,82 @@
+"""The README keeps its word: its commands name what is there, and so does its map of the files."""
+
+import fnmatch
+import pathlib
+import re
+import shlex
+
+import pytest
+
+import describe
+import studies
+from configs import files
+from studies import sweep
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = [
+    words[1:]
+    for line in re.findall(r"^    (python .*)$", TEXT, re.MULTILINE)
+    if (words := shlex.split(line, comments=True))
+]
+
+
+def of(program: str) -> list[list[str]]:
+    found = [words[1:] for words in COMMANDS if words[0] == program]
+    assert found, f"the README has no command of {program}"
+    return found
+
+
+def flags(words: list[str]) -> dict[str, str]:
+    return dict(word.removeprefix("--").partition("=")[::2] for word in words)
+
+
+@pytest.mark.parametrize("words", of("describe.py"), ids=" ".join)
+def test_networks_can_be_looked_at(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if words != ["--all"]:  # half a minute: test_counts.py has every network
+        describe.main(words)
+        assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", of("train.py"), ids=" ".join)
+def test_experiments_resolve(words: list[str]) -> None:
+    given = flags(words)
+    assert given.pop("workdir")
+    config = given.pop("config")
+    fields = {name.removeprefix("config."): files.literal(value) for name, value in given.items()}
+    assert files.resolve(config, fields, ROOT).is_locked  # UserError for a field that is not there
+
+
+@pytest.mark.parametrize("words", of("reproduce.py"), ids=" ".join)
+def test_studies_are_there(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = flags([word for word in words if word.startswith("-")])
+    names = [word for word in words if not word.startswith("-")]
+    if "config" in given:
+        _, _, wanted = sweep.create(given["config"], {})
+        assert wanted
+    for name in names:
+        study = studies.study(name)
+        data = given.get("data", next(iter(study.scales)))
+        labels = [run.label for run in study.scale(data).runs]
+        assert fnmatch.filter(labels, given.get("runs", "*"))
+
+
+def test_the_map_names_what_is_there() -> None:
+    section = TEXT.split("## Where things are\n")[1].split("\n\n")[0]
+    named = {word for line in section.splitlines() for word in re.findall(r"^    (\S+)", line)}
+    named |= set(re.findall(r"(\w+/)$", section))
+    assert all((ROOT / name).exists() for name in named)
+    tracked = {path.name for path in ROOT.glob("*.py")} - {
+        "command_line.py",  # how entry scripts start
+        "errors.py",
+        "randomness.py",
+    }
+    assert tracked <= named
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert link.startswith("http") or (ROOT / link).exists(), link
