@@ -43,12 +43,12 @@ def _runs(data: str, scale: str, seconds: Mapping[int, float], **overrides: Any)
     )
 
 
-_DIGITS = _runs("digits", "small", {20: 28, 32: 40, 44: 54, 56: 72})
+_DIGITS = _runs("digits", "small", {20: 21, 32: 30, 44: 40, 56: 54})
 SCALES = {
     "digits": Scale(
         runs=(
             *_DIGITS,
-            Run(STALL, _DIGITS[3].config, 68, {"schedule.warmup": ""}),
+            Run(STALL, _DIGITS[3].config, 48, {"schedule.warmup": ""}),
         ),
         seeds=2,
         note="1,437 training images of 8×8 pixels, 330 steps of 128.",

@@ -1,6 +1,7 @@
 """A whole run: what it leaves, how it resumes, what bad input gets."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -224,3 +225,14 @@ def test_a_mistyped_flag_is_one_line_and_status_2(
     assert done.stderr.startswith(f"error: {complaint}")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not on this system")
+def test_the_cores_named_are_those_a_run_may_use() -> None:
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        assert workdirs.environment()["processor_cores"] == 1
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert workdirs.environment()["processor_cores"] == len(usable)

@@ -102,12 +102,19 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "processor_cores": os.cpu_count(),
+        "processor_cores": usable_cores(),
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "commit": commit(),
     }
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on: XLA's sums on CPU depend on their number."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def commit() -> str | None:
