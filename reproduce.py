@@ -155,10 +155,13 @@ def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:
 
 def chosen_labels(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
     """The labels that any of the shell patterns is of. Raises UserError for one that is of none."""
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(labels, pattern):
+        found = fnmatch.filter(labels, pattern)
+        if not found:
             raise UserError(f"--runs: {pattern!r} is none of {'; '.join(labels)}")
-    return [label for label in labels if any(fnmatch.fnmatch(label, each) for each in patterns)]
+        chosen.update(found)
+    return [label for label in labels if label in chosen]
 
 
 def listing() -> str:

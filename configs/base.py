@@ -80,6 +80,18 @@ def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None
     config.log_every = config.eval.every = config.checkpoint.every = "2 steps"
 
 
+def drop_at(config: ConfigDict, rate: float, drops: tuple[str, ...]) -> None:
+    """The rate drops to a tenth at each of the durations `drops`; no warm-up."""
+    config.schedule = {
+        "name": "steps",
+        "rate": rate,
+        "drops": drops,
+        "factor": 10.0,
+        "warmup": "",
+        "warmup_rate": 0.0,
+    }
+
+
 def drop_on_plateau(config: ConfigDict, rate: float) -> None:
     """The rate drops to a tenth when the validation error stops falling, three times.
 

@@ -17,13 +17,11 @@ deviates  paper: the released training notes hold 10,000 images out for 300 epoc
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import base, drop_at, smoke, synthetic
 
 DATA = ("digits", "fashion_mnist", "cifar10", "synthetic")
-SIZE, STORED = (
-    24,
-    32,
-)  # pixels a side: of the network's input, of the CIFAR-10 images it is cut from
+SIZE = 24  # pixels a side of the network's input
+STORED = 32  # and of the CIFAR-10 images it is cut from
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -64,14 +62,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 0.004}
         config.parameters.rates = (("*bias", 2.0),)
         config.parameters.decay = (("local*/kernel", 1.0), ("fc10/kernel", 1.0))
-        config.schedule = {
-            "name": "steps",
-            "rate": 0.001,
-            "drops": ("450 epochs", "460 epochs"),
-            "factor": 10.0,
-            "warmup": "",
-            "warmup_rate": 0.0,
-        }
+        drop_at(config, 0.001, ("450 epochs", "460 epochs"))
         config.duration = "470 epochs"
     if chosen["scale"] == "smoke":
         config.model.width = 0.25

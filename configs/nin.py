@@ -14,7 +14,7 @@ deviates  paper: fixed epochs of the authors' released files instead of a stalle
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import base, drop_at, smoke, synthetic
 
 # Network, rate, decay by data set: the authors' files. The last layer of the CIFAR-10 one learns at
 # a tenth of the rate, and all biases at double.
@@ -78,14 +78,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.normalize = (
             ("scale()",) if "mnist" in data else ("gcn(norm=55)", "zca(eps=0.1)")
         )
-        config.schedule = {
-            "name": "steps",
-            "rate": rate,
-            "drops": ("200 epochs", "230 epochs"),
-            "factor": 10.0,
-            "warmup": "",
-            "warmup_rate": 0.0,
-        }
+        drop_at(config, rate, ("200 epochs", "230 epochs"))
         config.duration = "260 epochs"
     if scale == "smoke":
         config.model.width = 0.25

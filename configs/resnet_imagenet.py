@@ -14,7 +14,7 @@ deviates  paper: 10,000 training images are held out to decide when the rate dro
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, drop_on_plateau, smoke, synthetic
+from configs.base import base, drop_at, drop_on_plateau, smoke, synthetic
 from errors import UserError
 
 DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
@@ -67,14 +67,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.batch_norm_batches = 100
         config.checkpoint.every = "1 epochs"
         if depth == 200:
-            config.schedule = {
-                "name": "steps",
-                "rate": 0.1,
-                "drops": ("30 epochs", "60 epochs"),
-                "factor": 10.0,
-                "warmup": "",
-                "warmup_rate": 0.0,
-            }
+            drop_at(config, 0.1, ("30 epochs", "60 epochs"))
             config.duration = "90 epochs"
         else:
             drop_on_plateau(config, rate=0.1)

@@ -166,8 +166,7 @@ class Conv(nn.Module):
         if small and self.groups == 1:
             # XLA convolves a map smaller than the kernel slowly on CPU: for 3×3 on 2×2 the same
             # products as one matrix product take a quarter of the time (benchmarks/small_maps.py).
-            taps = patches(x, self.kernel, self.stride, pad)
-            x = taps @ kernel.reshape(-1, self.features)
+            x = patches(x, self.kernel, self.stride, pad) @ kernel.reshape(-1, self.features)
         else:
             x = lax.conv_general_dilated(
                 x,

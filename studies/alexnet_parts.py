@@ -5,15 +5,13 @@ at a time. AlexNet itself needs 67 pixels; on small images it is the net of sect
 paper used there, cuda-convnet's, which has all these parts but a middle layer to spare.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from studies import drawing, published
 from studies.drawing import SERIES
-from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
+from studies.study import Claim, Column, Records, Scale, Study, less_error, variants
 from studies.tables import steps_to
 
 WHOLE, DROPOUT = "all parts", "with dropout 0.5"
@@ -27,14 +25,6 @@ TAKEN: dict[str, dict[str, Any]] = {
 }
 SMALL = {**TAKEN, DROPOUT: {"model.dropout": 0.5}}
 LARGE = {**TAKEN, NO_CONV4: {"model.removed": ("conv4",)}}
-
-
-def _runs(
-    config: str, seconds: float, parts: Mapping[str, Mapping[str, Any]], **overrides: object
-) -> tuple[Run, ...]:
-    return tuple(
-        Run(label, config, seconds, {**overrides, **fields}) for label, fields in parts.items()
-    )
 
 
 def _worse(changed: str) -> Claim:
@@ -69,13 +59,13 @@ STUDY = Study(
     question="What are response normalisation, overlapping pooling and dropout worth?",
     scales={
         "digits": Scale(
-            _runs("configs/cuda_convnet.py:data=digits", 15, SMALL),
+            variants("configs/cuda_convnet.py:data=digits", 15, SMALL),
             seeds=3,
             note="cuda-convnet's net at a quarter of its width, 1,437 images resized to 24×24, "
             "20 epochs.",
         ),
         "fashion_mnist": Scale(
-            _runs(
+            variants(
                 "configs/cuda_convnet.py:data=fashion_mnist",
                 80,
                 SMALL,
@@ -86,13 +76,13 @@ STUDY = Study(
             "24×24, 20 epochs.",
         ),
         "cifar10": Scale(
-            _runs("configs/cuda_convnet.py:data=cifar10,scale=paper", 5400, SMALL),
+            variants("configs/cuda_convnet.py:data=cifar10,scale=paper", 5400, SMALL),
             seeds=3,
             note="cuda-convnet's net and recipe, centre crop; the estimates are for one GPU.",
             papers_data=True,
         ),
         "imagenet2012": Scale(
-            _runs("configs/alexnet.py:data=imagenet2012,scale=paper", 4 * 24 * 3600, LARGE),
+            variants("configs/alexnet.py:data=imagenet2012,scale=paper", 4 * 24 * 3600, LARGE),
             seeds=1,
             note="AlexNet by the paper's recipe with dropout, one crop; the estimates are for one "
             "GPU.",
@@ -102,12 +92,8 @@ STUDY = Study(
     claims=(
         _worse(NO_LRN),
         _worse(POOL2),
-        Claim(
-            "dropout lowers the test error",
-            lambda seed: 100 * (seed[WHOLE].last("test_error") - seed[DROPOUT].last("test_error")),
-            on=("digits", "fashion_mnist", "cifar10"),
-        ),
-        dataclasses.replace(_worse(NO_CONV4), on=("imagenet2012",)),
+        less_error(DROPOUT, WHOLE, text="dropout lowers the test error"),
+        _worse(NO_CONV4),
     ),
     columns=(
         Column("parameters", lambda r: r.result["params"], digits=0, spread=False),

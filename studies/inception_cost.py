@@ -6,6 +6,7 @@ shrinking does not hurt while it is reasonable, in all modules and in two.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -14,7 +15,7 @@ from models import cost
 from studies import drawing
 from studies.drawing import GREY, PLAIN, RESIDUAL, SERIES
 from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from studies.study import Claim, Column, Records, Run, Scale, Study, variants
 from studies.tables import steps_to
 
 NAIVE = "naive modules"
@@ -28,25 +29,22 @@ def label(reduction: float, modules: Sequence[str] = ()) -> str:
     return f"{' and '.join(modules) or 'reductions'} ×{reduction:g}"
 
 
+REDUCED: dict[str, dict[str, Any]] = {
+    **{label(reduction): {"model.reduction": reduction} for reduction in REDUCTIONS},
+    **{
+        label(reduction, TWO): {"model.reduction": reduction, "model.reduction_in": TWO}
+        for reduction in IN_TWO
+    },
+}
+
+
 def _runs(
     data: str, scale: str, naive_seconds: float, seconds: float, **overrides: object
 ) -> tuple[Run, ...]:
     config = f"configs/googlenet.py:aux=off,data={data},scale={scale}"
     return (
         Run(NAIVE, f"{config},module=naive", naive_seconds, overrides),
-        *(
-            Run(label(reduction), config, seconds, {**overrides, "model.reduction": reduction})
-            for reduction in REDUCTIONS
-        ),
-        *(
-            Run(
-                label(reduction, TWO),
-                config,
-                seconds,
-                {**overrides, "model.reduction": reduction, "model.reduction_in": TWO},
-            )
-            for reduction in IN_TWO
-        ),
+        *variants(config, seconds, REDUCED, **overrides),
     )
 
 

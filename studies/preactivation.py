@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from studies import drawing, published
-from studies.study import Records, Run, Scale, Study, less_error
+from studies.study import Records, Scale, Study, less_error, variants
 from studies.tables import steps_to
 
 ORIGINAL, FULL = "original", "full pre-activation"
@@ -21,12 +21,6 @@ UNITS: dict[str, dict[str, Any]] = {
     FULL: {"model.unit": "preact"},
     "shortcut scaled by 0.5": {"model.shortcut_scale": 0.5},
 }
-
-
-def _runs(config: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
-    return tuple(
-        Run(label, config, seconds, {**overrides, **fields}) for label, fields in UNITS.items()
-    )
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
@@ -48,21 +42,26 @@ STUDY = Study(
     question="What must a shortcut's path be free of?",
     scales={
         "digits": Scale(
-            _runs("configs/resnet_cifar.py:depth=56,shortcut=A,data=digits", 50),
+            variants("configs/resnet_cifar.py:depth=56,shortcut=A,data=digits", 50, UNITS),
             seeds=3,
             note="56 layers, 1,437 training images of 8×8 pixels, 330 steps of 128.",
         ),
         "fashion_mnist": Scale(
-            _runs(
+            variants(
                 "configs/resnet_cifar.py:depth=56,shortcut=A,data=fashion_mnist",
                 700,
+                UNITS,
                 **{"data.train_images": 10_000},
             ),
             seeds=3,
             note="56 layers, 10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",
         ),
         "cifar10": Scale(
-            _runs("configs/resnet_cifar.py:depth=110,shortcut=A,data=cifar10,scale=paper", 12_000),
+            variants(
+                "configs/resnet_cifar.py:depth=110,shortcut=A,data=cifar10,scale=paper",
+                12_000,
+                UNITS,
+            ),
             seeds=5,
             note="The paper's recipe, 110 layers; the estimates are for one GPU.",
             papers_data=True,

@@ -213,13 +213,12 @@ def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
 
 def duration(seconds: float) -> str:
     """ "40 s", "3 min", "2.5 h", "28 days"."""
-    for unit, size, below, digits in (
-        ("s", 1, 90, 0),
-        ("min", 60, 5400, 0),
-        ("h", 3600, 2 * 86400, 1),
-    ):
-        if seconds < below:
-            return f"{seconds / size:.{digits}f} {unit}"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.0f} days"
 
 

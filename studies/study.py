@@ -54,6 +54,13 @@ class Run:
         )
 
 
+def variants(
+    config: str, seconds: float, fields: Mapping[str, Mapping[str, Any]], **overrides: Any
+) -> tuple[Run, ...]:
+    """Runs of one config that differ in the fields given by label; `overrides` are for all."""
+    return tuple(Run(label, config, seconds, {**overrides, **own}) for label, own in fields.items())
+
+
 @dataclasses.dataclass(frozen=True)
 class Scale:
     """The runs of a study on one data set.
@@ -73,13 +80,15 @@ class Claim:
     """What must hold: in each seed, `gap` is above zero where the paper is right.
 
     text: the claim as one sentence. gap: from one seed's records by label, in `unit`; raises
-    KeyError where a run it needs is missing. on: the data sets it is judged on, all if empty.
+    KeyError where a run it needs is missing. on: the data sets it is judged on, all if empty; never
+    one whose scale lacks any of `runs`.
     """
 
     text: str
     gap: Callable[[Mapping[str, Record]], float | None]
     unit: str = "points"
     on: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
 
 def less_error(better: str, worse: str, metric: str = "test_error", text: str = "") -> Claim:
@@ -92,7 +101,8 @@ def less_error(better: str, worse: str, metric: str = "test_error", text: str = 
     def gap(seed: Mapping[str, Record]) -> float:
         return 100 * (seed[worse].last(metric) - seed[better].last(metric))
 
-    return Claim(text or f"less {what} error with “{better}” than with “{worse}”", gap)
+    text = text or f"less {what} error with “{better}” than with “{worse}”"
+    return Claim(text, gap, runs=(better, worse))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +152,11 @@ class Study:
                 f"--data: {self.name} has no runs on {data!r}; it has: {', '.join(self.scales)}"
             )
         return self.scales[data]
+
+    def claims_on(self, data: str) -> tuple[Claim, ...]:
+        """The claims about runs that there are on a data set."""
+        labels = {run.label for run in self.scale(data).runs}
+        return tuple(claim for claim in self.claims if labels.issuperset(claim.runs))
 
 
 def by_label(records: Sequence[Record], runs: Sequence[Run]) -> Records:

@@ -87,7 +87,7 @@ def cells(study: Study, records: Records) -> list[list[str]]:
 def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
     """Heading and rows of the verdicts."""
     rows = [["what must hold", "verdict", "gap, mean ± standard error", "seeds"]]
-    for found in verdict.judge(study.claims, records, data):
+    for found in verdict.judge(study.claims_on(data), records, data):
         gap = ""
         if found.mean is not None:
             gap = f"{found.mean:+.2f}"
@@ -103,7 +103,8 @@ def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
     outcomes = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
     rows = [["study", "of", "data", "seeds", *outcomes]]
     for study, data, records in found:
-        found_outcomes = [each.outcome for each in verdict.judge(study.claims, records, data)]
+        judged = verdict.judge(study.claims_on(data), records, data)
+        found_outcomes = [each.outcome for each in judged]
         rows.append(
             [
                 study.title,

@@ -348,6 +348,14 @@ def test_every_run_resolves_and_published_values_belong_to_runs(name: str) -> No
     assert set(study.published) <= labels
 
 
+def test_claims_are_judged_where_their_runs_are() -> None:
+    study = studies.study("alexnet_parts")
+    on = {data: {claim.text for claim in study.claims_on(data)} for data in study.scales}
+    assert "dropout lowers the test error" in on["digits"] & on["fashion_mnist"] & on["cifar10"]
+    assert [text for text in on["imagenet2012"] - on["digits"] if "without conv4" in text]
+    assert "dropout lowers the test error" not in on["imagenet2012"]
+
+
 @pytest.mark.parametrize("name", sorted(set(studies.STUDIES) - {"mixed_precision"}))
 def test_every_study_of_a_paper_is_ready_for_its_data_too(name: str) -> None:
     scales = studies.STUDIES[name].scales
