@@ -25,8 +25,9 @@ import jax
 import models
 from configs import files
 from errors import UserError
-from models import cost, picture, published
-from models.walk import Window
+from inspection import cost, picture
+from inspection.walk import Window
+from papers import networks as published
 
 OVERRIDE = "--config."  # begins the words that change a field of the config
 

@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 import command_line
 import data
+from data.loader import Loader
 from errors import UserError
-from protocols import averaging, catalog, statistics, tables
+from protocols import averaging, catalog, scoring, tables
 from protocols.catalog import Protocol
 from protocols.predictions import Predictor
-from protocols.statistics import Answers
-from streaming import Loader
+from protocols.scoring import Answers
 from training import devices, trained, workdirs
 
 FOLDER = "evaluations"
@@ -143,7 +143,7 @@ def evaluate(
             "average": each[0].average,
             "views": len(each[0].views((256, 256))) * len(members),
             "multiply_adds": multiply_adds,
-            **statistics.report(answers, images.class_names),
+            **scoring.report(answers, images.class_names),
             "damaged": images.damaged,
             "clock": clock,
             "environment": workdirs.environment(),

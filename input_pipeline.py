@@ -1,9 +1,9 @@
 """A named data set becomes batches, each a pure function of (config, seed, step).
 
 `create` gives a `Pipeline`; `Pipeline.prepare` is the part that runs inside the jitted training
-step. Two engines feed it. *Resident*, in `resident.py`: the whole split lives on the device as
-uint8, for digits, MNIST and CIFAR. *Streaming*, in `streaming.py`: images are decoded by worker
-processes, for ImageNet and folders; the workers import it without the rest.
+step. Two engines feed it. *Resident*, in `engines/resident.py`: the whole split lives on the device
+as uint8, for digits, MNIST and CIFAR. *Streaming*, in `engines/streaming.py`: images are decoded by
+worker processes, for ImageNet and folders; the workers import it without the rest.
 Neither keeps state: the batch of any step can be asked for, in any order, and resuming a run
 needs the step alone. Epochs are whole permutations of the training part, n // batch steps each;
 what is left over of one (less than a batch) is seen in others.
@@ -30,10 +30,11 @@ import data
 from augmentations import recipe as recipes
 from augmentations import sheet
 from augmentations.recipe import Recipe
+from data.loader import Loader
+from engines.resident import Part, Resident, load_part, replicate, sharded
+from engines.streaming import Streaming
 from errors import UserError
 from randomness import Purpose, key
-from resident import Part, Resident, load_part, replicate, sharded
-from streaming import Loader, Streaming
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]

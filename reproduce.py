@@ -27,10 +27,10 @@ import data as data_sets
 import studies
 import train
 from errors import UserError
-from studies import publishing, runner, sweep, tables
-from studies.curves import draw_curves
-from studies.records import RESULTS_VERSION, Record, slug
-from studies.study import ROOT, Study, by_label
+from reproduction import publishing, runner, sweep, tables
+from reproduction.curves import draw_curves
+from reproduction.records import RESULTS_VERSION, Record, slug
+from reproduction.study import ROOT, Study, by_label
 from training import preemption
 from training.progress import table
 
@@ -66,7 +66,7 @@ def main() -> None:
     elif REDRAW.value or REPORT.value:
         if REDRAW.value:
             redraw(publishing.RESULTS)
-        print(publishing.write_page(publishing.RESULTS))
+        print(publishing.write_page(studies.STUDIES, publishing.RESULTS))
     elif train.CONFIG.value is not None:
         if STUDY.value or PUBLISH.value or SEEDS.value or DATA.value or RUNS.value:
             raise UserError("--config: a sweep is no study and says its own runs, seeds and data")
@@ -125,7 +125,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
         if missing:
             raise UserError(f"--publish: needs all runs; missing: {'; '.join(missing)}")
         publishing.publish(study, data, records, publishing.RESULTS)
-        publishing.write_page(publishing.RESULTS)
+        publishing.write_page(studies.STUDIES, publishing.RESULTS)
         print(f"published: {publishing.RESULTS / study.name / data}")
     if failed:
         raise SystemExit(EXIT_FAILED)
@@ -205,21 +205,22 @@ def _published(study: Study, data: str) -> str:
 
 def redraw(results: pathlib.Path) -> None:
     """Makes all tables and figures anew, and the README's tables, from committed logs alone."""
-    for study, data in publishing.published(results):
+    for study, data in publishing.published(studies.STUDIES, results):
         publishing.redraw(study, data, results)
         print(results / study.name / data)
     if README.exists():
-        README.write_text(publishing.fill(README.read_text(), results))
+        README.write_text(publishing.fill(README.read_text(), studies.STUDIES, results))
 
 
 def check() -> None:
     """Says what differs from the committed logs; leaves with 1 where anything does."""
-    wrong = publishing.check(publishing.RESULTS, README)
+    wrong = publishing.check(studies.STUDIES, publishing.RESULTS, README)
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:
         raise SystemExit(EXIT_FAILED)
-    print(f"results: {len(publishing.published(publishing.RESULTS))} tables agree with their logs")
+    count = len(publishing.published(studies.STUDIES, publishing.RESULTS))
+    print(f"results: {count} tables agree with their logs")
 
 
 def flagged(arguments: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 import command_line
 import models
 from errors import UserError
-from models import cost
+from inspection import cost
 from training import curves, devices, metrics, preemption, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints

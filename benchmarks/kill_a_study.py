@@ -19,8 +19,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from studies import drawing
-from studies.study import ROOT
+from reproduction import drawing
+from reproduction.study import ROOT
 
 
 def start(study: str, seeds: str, out: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:

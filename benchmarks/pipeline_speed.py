@@ -34,7 +34,7 @@ import train
 from augmentations import boxes
 from configs import resnet_cifar, resnet_imagenet
 from configs.base import base
-from streaming import cut
+from engines.streaming import cut
 from training import devices, experiment, workdirs
 
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)

@@ -2,5 +2,5 @@
 
 `geometry` has the boxes of every protocol, `catalog` the protocols by name, `dense` the fully
 convolutional form of a network, `averaging` the order in which scores become posteriors,
-`predictions` runs them, `statistics` counts, `published` holds what the papers report.
+`predictions` runs them, `scoring` counts.
 """

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import streaming
 from augmentations import boxes
+from engines import streaming
 from errors import UserError
-from models import cost
+from inspection import cost
 from protocols import averaging, catalog, dense
 from protocols.catalog import Protocol
 from protocols.geometry import Size, View

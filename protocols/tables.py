@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errors import UserError
-from protocols import published
+from papers import protocols as published
 from training import progress, workdirs
 
 

@@ -3,6 +3,7 @@
 import difflib
 
 from errors import UserError
+from reproduction.study import Study
 from studies import (
     alexnet_parts,
     degradation,
@@ -18,7 +19,6 @@ from studies import (
     side_branches,
     vgg_depth,
 )
-from studies.study import Study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY

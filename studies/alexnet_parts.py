@@ -9,10 +9,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.drawing import SERIES
-from studies.study import Claim, Column, Records, Scale, Study, less_error, variants
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.drawing import SERIES
+from reproduction.study import Claim, Column, Records, Scale, Study, less_error, variants
+from reproduction.tables import steps_to
 
 WHOLE, DROPOUT = "all parts", "with dropout 0.5"
 NO_LRN, POOL2 = "without LRN", "pooling 2×2, no overlap"
@@ -99,7 +100,7 @@ STUDY = Study(
         Column("parameters", lambda r: r.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
-    published=published.ALEXNET_PARTS,
+    published=figures.ALEXNET_PARTS,
     published_heading="published: loss of top-1 on ImageNet; test error on CIFAR-10",
     draw=draw,
 )

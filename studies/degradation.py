@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.drawing import PLAIN, RESIDUAL
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.drawing import PLAIN, RESIDUAL
+from reproduction.records import Record
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
+from reproduction.tables import steps_to
 from training import trained
 
 DEPTHS = (20, 32, 44, 56)
@@ -184,13 +185,13 @@ def _against_depth(axes: Any, records: Records, depths: list[int]) -> None:
 def _as_published(axes: Any) -> None:
     labels = []
     for values, colour, text in (
-        (published.PLAIN_CIFAR10_READ, PLAIN, "plain, test\n(read off Fig. 6)"),
-        (published.RESIDUAL_CIFAR10, RESIDUAL, "ResNet, test\n(Table 6)"),
+        (figures.PLAIN_CIFAR10_READ, PLAIN, "plain, test\n(read off Fig. 6)"),
+        (figures.RESIDUAL_CIFAR10, RESIDUAL, "ResNet, test\n(Table 6)"),
     ):
         drawing.scatter(axes, list(values), [[value] for value in values.values()], colour)
         labels.append((56, values[56], f"{text} {values[56]:g}%", colour))
     drawing.heading(axes, "Final error, published: He et al. 2015 on CIFAR-10", "layers", "error")
-    axes.set_xticks(list(published.RESIDUAL_CIFAR10))
+    axes.set_xticks(list(figures.RESIDUAL_CIFAR10))
     axes.set_ylim(0, 15)
     drawing.percent(axes)
     drawing.room_right(axes, 0.5)
@@ -262,7 +263,7 @@ STUDY = Study(
             digits=2,
         ),
     ),
-    published=published.DEGRADATION,
+    published=figures.DEGRADATION,
     published_heading="published: CIFAR-10 test error (%; ≈ is read off Fig. 6)",
     draw=draw,
     probe=probe,

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.study import Column, Records, Run, Scale, Study, less_error
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.study import Column, Records, Run, Scale, Study, less_error
+from reproduction.tables import steps_to
 
 WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
 NARROWER = "D, narrower, three 3×3 more"
@@ -43,7 +44,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, cost grows B to D",
-            {f"{column} as printed": published.VGG[column] for column in "BCD"},
+            {f"{column} as printed": figures.VGG[column] for column in "BCD"},
         ),
     )
 

@@ -11,12 +11,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import models
-from models import cost
-from studies import drawing
-from studies.drawing import GREY, PLAIN, RESIDUAL, SERIES
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study, variants
-from studies.tables import steps_to
+from inspection import cost
+from reproduction import drawing
+from reproduction.drawing import GREY, PLAIN, RESIDUAL, SERIES
+from reproduction.records import Record
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, variants
+from reproduction.tables import steps_to
 
 NAIVE = "naive modules"
 REDUCTIONS = (0.25, 0.5, 1.0, 2.0)

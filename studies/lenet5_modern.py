@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.drawing import GREY, SERIES
-from studies.records import Record
-from studies.study import Claim, Records, Run, Scale, Study
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.drawing import GREY, SERIES
+from reproduction.records import Record
+from reproduction.study import Claim, Records, Run, Scale, Study
+from reproduction.tables import steps_to
 
 MODERN = "LeNet-5, modern"
 
@@ -44,7 +45,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.percent(axes[0][0])
     drawing.heading(axes[0][0], "Error (training: while it learns)", "step", "error")
     finals = drawing.finals(records, "test_error")
-    printed = {"LeNet-5 of 1998 on MNIST, printed": [published.LENET_FINAL]}
+    printed = {"LeNet-5 of 1998 on MNIST, printed": [figures.LENET_FINAL]}
     drawing.bars(axes[0][1], {**finals, **printed}, dict.fromkeys(printed, GREY), digits=2)
     drawing.heading(axes[0][1], "Final test error", "error (%)")
     return figure
@@ -76,7 +77,7 @@ STUDY = Study(
     },
     claims=(_right(98.0, "digits"), _right(90.0, "fashion_mnist"), _right(99.05, "mnist")),
     columns=(steps_to(0.05),),
-    published={MODERN: f"{published.LENET_FINAL}"},
+    published={MODERN: f"{figures.LENET_FINAL}"},
     published_heading="published: LeNet-5 of 1998 on MNIST, test error (%)",
     draw=draw,
 )

@@ -12,11 +12,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.drawing import GREY
-from studies.records import Record
-from studies.study import Claim, Records, Run, Scale, Study
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.drawing import GREY
+from reproduction.records import Record
+from reproduction.study import Claim, Records, Run, Scale, Study
+from reproduction.tables import steps_to
 
 PRINTED_START = "printed initial weights"
 MAP = "criterion of eq. 9 (MAP)"
@@ -125,7 +126,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.scatter(panel, sizes, errors, drawing.SERIES[0])
     marks = [(sizes[-1], statistics.mean(errors[-1]), "measured here", drawing.SERIES[0])]
     if data == "mnist":
-        printed = published.LENET_SIZES
+        printed = figures.LENET_SIZES
         drawing.scatter(panel, list(printed), [[v] for v in printed.values()], GREY)
         marks.append((60_000, printed[60_000], "published", GREY))
     panel.set_xscale("log", base=2)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from studies import drawing
-from studies.drawing import PLAIN, RESIDUAL
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from reproduction import drawing
+from reproduction.drawing import PLAIN, RESIDUAL
+from reproduction.records import Record
+from reproduction.study import Claim, Column, Records, Run, Scale, Study
 
 NETS = {
     "LeNet-5, modern": ("configs/lenet5.py:data=digits", 16),

@@ -2,8 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.study import Column, Records, Run, Scale, Study, less_error
+from papers import figures
+from reproduction import drawing
+from reproduction.study import Column, Records, Run, Scale, Study, less_error
 
 POOLED, POOLED_DROPOUT = "average pooling", "average pooling, dropout"
 DENSE, DENSE_DROPOUT = "dense", "dense, dropout"
@@ -33,7 +34,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         records,
         title="Network in Network: global average pooling against a dense head",
         note=study.scales[data].note,
-        published=("Published: CIFAR-10 (Table 5)", published.NIN_HEADS),
+        published=("Published: CIFAR-10 (Table 5)", figures.NIN_HEADS),
         digits=2,
         group="test",
     )
@@ -78,7 +79,7 @@ STUDY = Study(
     columns=(Column("parameters", lambda r: r.result["params"], digits=0, spread=False),),
     published={
         label: f"{error} (recalled)" if label != POOLED_DROPOUT else f"{error}"
-        for label, error in published.NIN_HEADS.items()
+        for label, error in figures.NIN_HEADS.items()
     },
     published_heading="published: CIFAR-10 test error (%)",
     draw=draw,

@@ -8,9 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.study import Records, Scale, Study, less_error, variants
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.study import Records, Scale, Study, less_error, variants
+from reproduction.tables import steps_to
 
 ORIGINAL, FULL = "original", "full pre-activation"
 UNITS: dict[str, dict[str, Any]] = {
@@ -29,7 +30,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         records,
         title="Residual units: where batch norm and ReLU stand, and a shortcut that is scaled",
         note=study.scales[data].note,
-        published=("Published: 110 layers, CIFAR-10", published.PREACTIVATION),
+        published=("Published: 110 layers, CIFAR-10", figures.PREACTIVATION),
         digits=2,
     )
 
@@ -76,7 +77,7 @@ STUDY = Study(
     ),
     columns=(steps_to(0.1),),
     published={
-        **{label: f"{error}" for label, error in published.PREACTIVATION.items()},
+        **{label: f"{error}" for label, error in figures.PREACTIVATION.items()},
         "shortcut scaled by 0.5": "fails (above 20)",
     },
     published_heading="published: 110 layers, CIFAR-10 test error (%)",

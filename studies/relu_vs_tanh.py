@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from studies import drawing
-from studies.drawing import GREY
-from studies.records import Record
-from studies.study import Claim, Column, Records, Run, Scale, Study
+from reproduction import drawing
+from reproduction.drawing import GREY
+from reproduction.records import Record
+from reproduction.study import Claim, Column, Records, Run, Scale, Study
 
 TARGET = 0.25
 RATES = (0.003, 0.01, 0.03, 0.1)

@@ -5,10 +5,11 @@ The paper compares them at 34 layers on ImageNet; on small images the same nets 
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.drawing import PLAIN, RESIDUAL
-from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.drawing import PLAIN, RESIDUAL
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
+from reproduction.tables import steps_to
 
 NONE, A, B, C = "none (plain)", "A: zeros appended", "B: projected where needed", "C: projected"
 KINDS = {NONE: "none", A: "A", B: "B", C: "C"}
@@ -38,7 +39,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, 34 layers",
-            {label: float(error) for label, error in published.SHORTCUTS.items()},
+            {label: float(error) for label, error in figures.SHORTCUTS.items()},
         ),
         digits=2,
         colours=COLOURS,
@@ -89,7 +90,7 @@ STUDY = Study(
         Column("parameters", lambda record: record.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
-    published=published.SHORTCUTS,
+    published=figures.SHORTCUTS,
     published_heading="published: 34 layers, ImageNet top-1 error, ten crops (%)",
     draw=draw,
 )

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from studies import drawing, published
-from studies.study import Claim, Column, Records, Run, Scale, Study, less_error
-from studies.tables import steps_to
+from papers import figures
+from reproduction import drawing
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
+from reproduction.tables import steps_to
 
 COLUMNS = {
     "A": "A (11 layers)",
@@ -44,7 +45,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, one scale (Table 3)",
-            {COLUMNS[column]: error for column, error in published.VGG.items()},
+            {COLUMNS[column]: error for column, error in figures.VGG.items()},
         ),
     )
 
@@ -105,7 +106,7 @@ STUDY = Study(
         ),
         steps_to(0.1),
     ),
-    published={COLUMNS[column]: f"{error}" for column, error in published.VGG.items()},
+    published={COLUMNS[column]: f"{error}" for column, error in figures.VGG.items()},
     published_heading="published: ImageNet top-1 error, S = Q = 256 (%)",
     draw=draw,
 )

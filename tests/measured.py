@@ -3,7 +3,7 @@
 import functools
 
 import models
-from models import cost
+from inspection import cost
 
 
 @functools.cache

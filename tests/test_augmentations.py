@@ -10,7 +10,7 @@ import scipy.ndimage
 from PIL import Image, ImageEnhance
 
 from augmentations import boxes, colour, geometry
-from streaming import cut
+from engines.streaming import cut
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.float32)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from models import cost
+from inspection import cost
 from models.layers import AvgPool, BatchNorm, Conv, Dense, GlobalAvgPool, LocalResponseNorm, MaxPool
 from models.network import Network
 

@@ -14,7 +14,7 @@ from sheet_names_resnet import EXTRA_COUNTS as RESNET_COUNTS
 from sheet_names_resnet import layers_of
 
 import models
-from models import cost
+from inspection import cost
 
 HERE = pathlib.Path(__file__).parent
 SHEET = json.loads((HERE / "paper_counts.json").read_text())

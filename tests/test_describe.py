@@ -13,7 +13,8 @@ from measured import measured
 import describe
 import models
 from errors import UserError
-from models import picture, published
+from inspection import picture
+from papers import networks as published
 
 ROOT = pathlib.Path(__file__).parent.parent
 

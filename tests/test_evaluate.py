@@ -14,7 +14,7 @@ from PIL import Image
 import data
 import evaluate
 from errors import UserError
-from protocols import statistics, tables
+from protocols import scoring, tables
 from tests.toy import lenet_config
 from training import devices, experiment
 from training.checkpoints import Checkpoints
@@ -90,7 +90,7 @@ def test_the_plain_protocol_gives_the_runs_own_numbers(run, data_dir):
     assert report["top1"]["error"] == pytest.approx(last["error"])
     assert report["loss"] == pytest.approx(last["loss"], rel=1e-5)
     assert report["top1"]["errors"] == sum(entry["errors"] for entry in report["classes"])
-    assert (report["top1"]["low"], report["top1"]["high"]) == statistics.wilson(
+    assert (report["top1"]["low"], report["top1"]["high"]) == scoring.wilson(
         report["top1"]["errors"], 24
     )
 
@@ -256,6 +256,6 @@ def test_committed_tables_are_those_of_their_numbers():
         kept = json.loads(path.read_text())
         assert path.with_suffix(".md").read_text() == tables.markdown(kept)
         for entry in kept["protocols"]:
-            low, high = statistics.wilson(entry["top1"]["errors"], entry["images"])
+            low, high = scoring.wilson(entry["top1"]["errors"], entry["images"])
             assert (entry["top1"]["low"], entry["top1"]["high"]) == pytest.approx((low, high))
             assert entry["top1"]["error"] == entry["top1"]["errors"] / entry["images"]

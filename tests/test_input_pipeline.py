@@ -11,10 +11,11 @@ from PIL import Image
 
 import data
 import input_pipeline
+from data.loader import Loader
+from engines.resident import Part, Resident, load_part
+from engines.streaming import Streaming
 from errors import UserError
 from input_pipeline import create
-from resident import Part, Resident, load_part
-from streaming import Loader, Streaming
 
 AUGMENT = ("pad_crop(pixels=2)", "flip()", "affine()")
 

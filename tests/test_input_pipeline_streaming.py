@@ -16,9 +16,10 @@ from sklearn.datasets import load_sample_images
 
 from augmentations import recipe
 from data import Damaged
+from data.loader import Loader
+from engines.streaming import Examples, Records, Streaming, batches, cut, evenly_spaced
 from errors import UserError
 from input_pipeline import create
-from streaming import Examples, Loader, Records, Streaming, batches, cut, evenly_spaced
 
 AUGMENT = ("scale_jitter(low=20, high=32)", "flip()")
 FIELDS: dict[str, Any] = {"size": 16, "augment": AUGMENT, "normalize": ("scale()",)}

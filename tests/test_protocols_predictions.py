@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 import models
 from augmentations import normalize, recipe
 from errors import UserError
-from models import cost
+from inspection import cost
 from models.layers import Conv, Dense, GlobalAvgPool
 from models.network import Network
 from protocols import averaging, dense

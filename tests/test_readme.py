@@ -10,7 +10,7 @@ import pytest
 import describe
 import studies
 from configs import files
-from studies import sweep
+from reproduction import sweep
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -18,8 +18,8 @@ import reproduce
 import studies
 from errors import UserError
 from models import inception
-from studies import curves, drawing, publishing, records, runner, tables
-from studies.study import Claim, Column, Records, Run, Scale, Study, by_label
+from reproduction import curves, drawing, publishing, records, runner, tables
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, by_label
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = '''
@@ -87,7 +87,7 @@ def results(
     monkeypatch.setitem(studies.STUDIES, "tiny", tiny)
     jobs = runner.jobs(tiny, "synthetic", [0], folder)
     publishing.publish(tiny, "synthetic", [job.record() for job in jobs], tmp_path)
-    publishing.write_page(tmp_path)
+    publishing.write_page(studies.STUDIES, tmp_path)
     return tmp_path
 
 
@@ -191,19 +191,18 @@ def test_published_results_agree_until_one_number_is_edited(
     results: pathlib.Path, tiny: Study
 ) -> None:
     readme = results / "README.md"
-    assert publishing.check(results, readme) == []
+    assert publishing.check(studies.STUDIES, results, readme) == []
     log = results / "tiny/synthetic/logs/one_seed0.jsonl"
     head, row = log.read_text().splitlines()
     edited = json.loads(row)
     edited["train"]["loss"] += 1e-6  # in no table
     log.write_text(f"{head}\n{json.dumps(edited)}\n")
-    assert [line.split(": ")[1].split(";")[0] for line in publishing.check(results, readme)] == [
-        "was drawn from other logs"
-    ]
+    wrong = publishing.check(studies.STUDIES, results, readme)
+    assert [line.split(": ")[1].split(";")[0] for line in wrong] == ["was drawn from other logs"]
     shown = json.loads(head)
     shown["result"]["last"]["test_error"] += 0.01
     log.write_text(f"{json.dumps(shown)}\n{row}\n")
-    assert len(publishing.check(results, readme)) == 3  # table, figure and page
+    assert len(publishing.check(studies.STUDIES, results, readme)) == 3  # table, figure and page
 
 
 def test_redrawing_from_logs_alone_gives_the_same_table_and_page(
@@ -213,28 +212,28 @@ def test_redrawing_from_logs_alone_gives_the_same_table_and_page(
     (results / "tiny/synthetic/table.md").unlink()
     (results / "tiny/synthetic/figure.png").unlink()
     publishing.redraw(tiny, "synthetic", results)
-    publishing.write_page(results)
+    publishing.write_page(studies.STUDIES, results)
     assert contents(results) == before
 
 
 def test_readme_shows_the_table_of_the_logs(results: pathlib.Path) -> None:
     text = "Look:\n<!-- results/tiny/synthetic -->\nold\n<!-- end of results -->\nend\n"
-    filled = publishing.fill(text, results)
+    filled = publishing.fill(text, studies.STUDIES, results)
     assert "| one | 1 |" in filled
     assert "old" not in filled
     assert filled.endswith("<!-- end of results -->\nend\n")
     readme = results / "README.md"
     readme.write_text(text)
-    assert [line for line in publishing.check(results, readme) if "README" in line]
+    assert [line for line in publishing.check(studies.STUDIES, results, readme) if "README" in line]
     with pytest.raises(UserError, match="no results/tiny/mnist"):
-        publishing.fill(text.replace("synthetic", "mnist"), results)
+        publishing.fill(text.replace("synthetic", "mnist"), studies.STUDIES, results)
 
 
 def test_readme_counts_the_verdicts_of_all_that_is_published(
     results: pathlib.Path, tiny: Study
 ) -> None:
     text = "<!-- results -->\n<!-- end of results -->\n"
-    _, rule, row = publishing.fill(text, results).splitlines()[2:5]
+    _, rule, row = publishing.fill(text, studies.STUDIES, results).splitlines()[2:5]
     assert rule == "| --- | --- | --- | --: | --: | --: | --: |"
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == f"[{tiny.title}](results/tiny/synthetic/table.md)"

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from errors import UserError
-from studies import runner, sweep
+from reproduction import runner, sweep
 
 CONFIG = '''"""A toy. Nobody's recipe."""
 from ml_collections import ConfigDict

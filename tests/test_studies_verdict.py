@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from studies import verdict
-from studies.study import Claim
-from studies.verdict import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from reproduction import verdict
+from reproduction.study import Claim
+from reproduction.verdict import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 
 @pytest.mark.parametrize(

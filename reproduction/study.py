@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import files
 from errors import UserError
-from studies.records import Record
+from reproduction.records import Record
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -125,7 +125,7 @@ class Study:
     """A figure or table of a paper, to be drawn again.
 
     name: as on the command line. paper, figure: what it redraws. question: what a reader learns.
-    claims: judged by studies.verdict. columns: besides final and best errors. published: printed
+    claims: judged by verdict.judge. columns: besides final and best errors. published: printed
     values by label; `published_heading` says of what. draw: the figure from all records. probe:
     what is measured once on a trained network, given the run's workdir and data_dir; JSON-able.
     command: what runs it, where that is not reproduce.py with its name.

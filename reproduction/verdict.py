@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from studies.study import Claim, Records, of_seed, seeds_of
+from reproduction.study import Claim, Records, of_seed, seeds_of
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"

@@ -24,9 +24,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from inspection.walk import MARK, Walk, Window
 from models import layers
 from models.network import Network
-from models.walk import MARK, Walk, Window
 
 Path = tuple[str, ...]
 

@@ -7,8 +7,8 @@ import html
 import json
 from collections.abc import Sequence
 
-from studies import tables
-from studies.study import Records, Study, seeds_of
+from reproduction import tables
+from reproduction.study import Records, Study, seeds_of
 
 STYLE = """
 :root { color-scheme: light; }

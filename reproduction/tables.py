@@ -7,9 +7,9 @@ same text, which is what `reproduce.py --check` compares.
 import statistics
 from collections.abc import Mapping, Sequence
 
-from studies import verdict
-from studies.records import Record
-from studies.study import Column, Records, Study, seeds_of
+from reproduction import verdict
+from reproduction.records import Record
+from reproduction.study import Column, Records, Study, seeds_of
 
 
 def steps_to(error: float, group: str = "train") -> Column:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from errors import UserError
-from studies import drawing
+from reproduction import drawing
 from training import metrics
 
 

@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 import train
 from errors import UserError
-from studies import records
-from studies.records import Record
-from studies.study import Run, Study
+from reproduction import records
+from reproduction.records import Record
+from reproduction.study import Run, Study
 from training import durations, metrics, preemption, workdirs
 from training.progress import LINE_SECONDS, table
 

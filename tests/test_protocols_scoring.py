@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import models
-from protocols import averaging, catalog, published, statistics
-from protocols.statistics import Answers
+from papers import protocols as published
+from protocols import averaging, catalog, scoring
+from protocols.scoring import Answers
 
 
 def softmax(*scores: float) -> np.ndarray:
@@ -42,7 +43,7 @@ def test_models_are_averaged_by_their_posteriors():
     ],
 )
 def test_intervals_are_wilsons(count, total, low, high):
-    assert statistics.wilson(count, total) == pytest.approx((low, high), abs=5e-5)
+    assert scoring.wilson(count, total) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_answers_count_rank_and_loss():
@@ -61,7 +62,7 @@ def test_a_report_counts_classes_pairs_and_top_five():
     predicted = np.asarray([0, 1, 1, 1, 0, 2])
     rank = np.asarray([0, 1, 5, 0, 4, 0])
     answers = Answers(label, predicted, rank, np.asarray([1.0, 2, 3, 4, 5, 6]))
-    report = statistics.report(answers, ["a", "b", "c", "d", "e", "f"])
+    report = scoring.report(answers, ["a", "b", "c", "d", "e", "f"])
     assert report["images"] == 6
     assert report["top1"]["errors"] == 3
     assert report["top1"]["error"] == 0.5
@@ -77,7 +78,7 @@ def test_a_report_counts_classes_pairs_and_top_five():
 
 def test_top_five_of_five_classes_says_nothing():
     answers = Answers.of(np.full((2, 5), 0.2), np.asarray([4, 0]))
-    assert statistics.report(answers, "abcde")["top5"] is None
+    assert scoring.report(answers, "abcde")["top5"] is None
 
 
 def test_batches_join_in_order():

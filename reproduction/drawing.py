@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from PIL import Image
 
-from studies.records import Record
+from reproduction.records import Record
 
 DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was drawn from
 

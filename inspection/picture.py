@@ -6,7 +6,8 @@ from typing import Any
 
 import models
 from errors import UserError
-from models import cost, published
+from inspection import cost
+from papers import networks as published
 
 
 def check(path: pathlib.Path) -> None:

@@ -2,12 +2,12 @@
 
 Errors in percent. A protocol is written as evaluate.py takes it, so that a measured number finds
 its published one. For networks of small images the tables have one view, and are read from
-`models.published`.
+`papers.networks`.
 """
 
 import dataclasses
 
-from models import published
+from papers import networks as published
 
 VALIDATION, TEST, TEST_2010 = "ILSVRC 2012 val", "ILSVRC test", "ILSVRC 2010 test"
 

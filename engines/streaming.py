@@ -30,10 +30,8 @@ from PIL import Image
 
 from augmentations import boxes
 from augmentations.recipe import Recipe
-from data import Damaged, Source
+from data.loader import Example, Loader
 from randomness import Purpose, epoch_order, host_draws
-
-Example = dict[str, Any]
 
 # Batches ready on the device; more would only hold memory (38 MB each for 256 images of 224²).
 AHEAD = 2
@@ -59,38 +57,6 @@ def cut(pixels: np.ndarray, box: boxes.Box, size: int | tuple[int, int]) -> np.n
     rows, columns = (size, size) if isinstance(size, int) else size
     image = Image.fromarray(pixels)
     return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR, box=edges))
-
-
-@dataclasses.dataclass(frozen=True)
-class Loader:
-    """Reads records of one part of a split; what is damaged stops the run or is passed over.
-
-    start, count: the part in source order. A damaged record is replaced by the next intact one of
-    the part, a rule that depends on the data alone.
-    """
-
-    source: Source
-    start: int
-    count: int
-    skip: bool
-
-    def read(self, index: int) -> Example | None:
-        """The record at an index of the part; None where it is damaged and may be skipped."""
-        try:
-            return self.source[self.start + index]
-        except Damaged:
-            if not self.skip:
-                raise
-            return None
-
-    def read_intact(self, index: int) -> tuple[Example, int]:
-        """The first intact record from an index on, and how many damaged ones were passed."""
-        for passed in range(self.count):
-            example = self.read((index + passed) % self.count)
-            if example is not None:
-                return example, passed
-        file, _ = self.source.place(self.start)
-        raise Damaged(file, None, f"all {self.count} records of the training part are damaged")
 
 
 @dataclasses.dataclass(frozen=True)

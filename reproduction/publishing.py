@@ -8,14 +8,16 @@ logs, and that is compared, since pixels differ between versions of matplotlib.
 import pathlib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from errors import UserError
-from studies import STUDIES, drawing, records, report, tables
-from studies.records import Record
-from studies.study import ROOT, Records, Study, by_label
+from reproduction import drawing, records, report, tables
+from reproduction.records import Record
+from reproduction.study import ROOT, Records, Study, by_label
 
 RESULTS = ROOT / "results"
+Studies = Mapping[str, Study]  # by name
+
 INDEX = "index.html"
 LOGS = "logs"
 # A README shows a study's table between these two lines, and with `results` alone a line a study;
@@ -61,30 +63,30 @@ def committed(study: Study, data: str, results: pathlib.Path) -> list[Record]:
     return found
 
 
-def published(results: pathlib.Path) -> list[tuple[Study, str]]:
+def published(studies: Studies, results: pathlib.Path) -> list[tuple[Study, str]]:
     """The studies and data sets that `results` has logs of, in the studies' order."""
     return [
         (study, data)
-        for study in STUDIES.values()
+        for study in studies.values()
         for data in study.scales
         if (results / study.name / data / LOGS).is_dir()
     ]
 
 
-def write_page(results: pathlib.Path) -> pathlib.Path:
+def write_page(studies: Studies, results: pathlib.Path) -> pathlib.Path:
     """Writes results/index.html: one page of all that is published."""
     path = results / INDEX
-    path.write_text(_page(results))
+    path.write_text(_page(studies, results))
     return path
 
 
-def fill(text: str, results: pathlib.Path) -> str:
+def fill(text: str, studies: Studies, results: pathlib.Path) -> str:
     """A README's text with the tables between its marks made anew from the logs."""
 
     def filled(match: re.Match[str]) -> str:
         start, name, data, _, end = match.groups()
         if name is None:
-            found = _all(results)
+            found = _all(studies, results)
             heading, *rows = tables.summary(found)
             linked = [
                 [f"[{row[0]}](results/{study.name}/{data}/table.md)", *row[1:]]
@@ -92,9 +94,9 @@ def fill(text: str, results: pathlib.Path) -> str:
             ]
             table = "\n".join(tables.rows_of_markdown([heading, *linked], words=3))
             return f"{start}\n{table}\n\n{end}"
-        if name not in STUDIES or not (results / name / data / LOGS).is_dir():
+        if name not in studies or not (results / name / data / LOGS).is_dir():
             raise UserError(f"README.md: there are no results/{name}/{data}")
-        study = STUDIES[name]
+        study = studies[name]
         ordered = by_label(committed(study, data, results), study.scale(data).runs)
         table = "\n".join(tables.rows_of_markdown(tables.cells(study, ordered)))
         return f"{start}\n{table}\n\n{end}"
@@ -102,10 +104,10 @@ def fill(text: str, results: pathlib.Path) -> str:
     return MARKED.sub(filled, text)
 
 
-def check(results: pathlib.Path, readme: pathlib.Path) -> list[str]:
+def check(studies: Studies, results: pathlib.Path, readme: pathlib.Path) -> list[str]:
     """What does not agree with the committed logs, a line each; empty where all does."""
     wrong = []
-    for study, data in published(results):
+    for study, data in published(studies, results):
         folder = results / study.name / data
         found = committed(study, data, results)
         for record in found:
@@ -120,25 +122,26 @@ def check(results: pathlib.Path, readme: pathlib.Path) -> list[str]:
         if drawing.digest_of(figure) != records.digest(found):
             wrong.append(f"{figure}: was drawn from other logs; python reproduce.py --redraw")
     page = results / INDEX
-    if published(results) and (not page.exists() or page.read_text() != _page(results)):
+    stale = not page.exists() or page.read_text() != _page(studies, results)
+    if published(studies, results) and stale:
         wrong.append(f"{page}: differs from the logs; python reproduce.py --report")
     if readme.exists():
         text = readme.read_text()
-        if fill(text, results) != text:
+        if fill(text, studies, results) != text:
             wrong.append(f"{readme}: its tables differ from the logs; reproduce.py --redraw")
     return wrong
 
 
-def _all(results: pathlib.Path) -> list[tuple[Study, str, Records]]:
+def _all(studies: Studies, results: pathlib.Path) -> list[tuple[Study, str, Records]]:
     return [
         (study, data, by_label(committed(study, data, results), study.scale(data).runs))
-        for study, data in published(results)
+        for study, data in published(studies, results)
     ]
 
 
-def _page(results: pathlib.Path) -> str:
-    missing = [study for study in STUDIES.values() if not _any(study, results)]
-    return report.page(_all(results), missing)
+def _page(studies: Studies, results: pathlib.Path) -> str:
+    missing = [study for study in studies.values() if not _any(study, results)]
+    return report.page(_all(studies, results), missing)
 
 
 def _any(study: Study, results: pathlib.Path) -> bool:

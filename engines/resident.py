@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from data.loader import Loader
+from engines.streaming import CHUNK, evenly_spaced
 from randomness import epoch_order
-from streaming import CHUNK, Loader, evenly_spaced
 
 
 def sharded(mesh: Mesh) -> NamedSharding:

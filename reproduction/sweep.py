@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from configs import files
 from errors import UserError
-from studies import drawing
-from studies.study import ROOT, Records, Run, Scale, Study, as_flags
+from reproduction import drawing
+from reproduction.study import ROOT, Records, Run, Scale, Study, as_flags
 
 AS_CONFIGURED = "as configured"
 

@@ -2,7 +2,7 @@
 
 A jaxpr says which weights meet how many positions and which pixels an array depends on, so the
 counts of `cost.py` need no formula per layer that could disagree with what the layer computes.
-Knows jaxprs and models.sight alone, no network and no layer.
+Knows jaxprs and inspection.receptive_field alone, no network and no layer.
 """
 
 import collections
@@ -13,7 +13,7 @@ from typing import Any
 
 from jax.extend import core
 
-from models.sight import RULES, Field, Sight, concatenate, hull, pointwise, renamed
+from inspection.receptive_field import RULES, Field, Sight, concatenate, hull, pointwise, renamed
 
 MARK = "call:"  # what the scope of a module's call is named, the call's number behind it
 

@@ -1,0 +1,44 @@
+"""Reads the records of one part of a split, with the rule for damaged ones.
+
+Both engines and the test protocols read through it. Decides nothing about batches or order.
+"""
+
+import dataclasses
+from typing import Any
+
+from data.damage import Damaged
+from data.prepared import Source
+
+Example = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Reads records of one part of a split; what is damaged stops the run or is passed over.
+
+    start, count: the part in source order. A damaged record is replaced by the next intact one of
+    the part, a rule that depends on the data alone.
+    """
+
+    source: Source
+    start: int
+    count: int
+    skip: bool
+
+    def read(self, index: int) -> Example | None:
+        """The record at an index of the part; None where it is damaged and may be skipped."""
+        try:
+            return self.source[self.start + index]
+        except Damaged:
+            if not self.skip:
+                raise
+            return None
+
+    def read_intact(self, index: int) -> tuple[Example, int]:
+        """The first intact record from an index on, and how many damaged ones were passed."""
+        for passed in range(self.count):
+            example = self.read((index + passed) % self.count)
+            if example is not None:
+                return example, passed
+        file, _ = self.source.place(self.start)
+        raise Damaged(file, None, f"all {self.count} records of the training part are damaged")

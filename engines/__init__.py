@@ -1,0 +1,1 @@
+"""What feeds `input_pipeline`: resident and streaming; may import data, augmentations."""

@@ -1,0 +1,1 @@
+"""What the papers print, with sources and misprints; may import nothing of the project."""

@@ -1,0 +1,1 @@
+"""Runs, judges, tabulates and draws studies, and knows none; may import training and below."""
