@@ -2,7 +2,8 @@
 
 `DATASETS` and `dataset(name)` are facts and cheap; `open_split` and `load_arrays` read. Only
 `digits` and `synthetic` prepare themselves; `python -m data.prepare NAME` prepares the others.
-This package reads files: batches, randomness and devices are `input_pipeline.py`'s.
+This package reads files; batches, randomness and devices belong to `input_pipeline.py`.
+May import errors.
 """
 
 import os

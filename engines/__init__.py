@@ -1,1 +1,1 @@
-"""What feeds `input_pipeline`: resident and streaming; may import data, augmentations."""
+"""What feeds input_pipeline: resident, streaming. May import augmentations, data, randomness."""

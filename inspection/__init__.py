@@ -1,1 +1,1 @@
-"""What a network costs and sees, measured on its trace; may import models and papers."""
+"""What a network costs and sees, measured on its trace. May import errors, models, papers."""

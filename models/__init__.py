@@ -1,7 +1,7 @@
 """Every network of the case studies by name: `models.create({"name": "lenet5_modern"})`.
 
-One file a paper. This package imports nothing of the project, so that a reader can lift it out
-whole.
+One file a paper, the layers they share, and nothing about training, so that a reader can lift the
+package out whole. May import nothing of the project.
 """
 
 import dataclasses

@@ -1,1 +1,4 @@
-"""Runs, judges, tabulates and draws studies, and knows none; may import training and below."""
+"""Runs, judges, tabulates and draws studies, and knows no particular one.
+
+May import configs, data, errors, papers, train, training.
+"""

@@ -1,4 +1,7 @@
-"""One file a figure or table of a paper; `STUDIES` has them by name."""
+"""One file a figure or table of a paper: its runs, its claims, its panels; `STUDIES` by name.
+
+May import configs, errors, inspection, models, papers, reproduction, training.
+"""
 
 import difflib
 

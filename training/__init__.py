@@ -1,2 +1,4 @@
-"""The parts that train.py's story is told from: each file one part, each function
-callable alone."""
+"""The parts that train.py calls, each file one part, each function callable alone.
+
+May import configs, data, errors, inspection, input_pipeline, models, randomness.
+"""
