@@ -26,7 +26,7 @@ import models
 from configs import files
 from errors import UserError
 from inspection import cost, picture
-from inspection.walk import Window
+from inspection.trace import Window
 from papers import networks as published
 
 OVERRIDE = "--config."  # begins the words that change a field of the config

@@ -1,14 +1,14 @@
-"""What a network costs, measured on itself: parameters, multiply-adds, receptive fields.
+"""The cost of a network, measured on its trace: parameters, multiply-adds, receptive fields.
 
 The network is traced once on the shape of one image, so nothing is allocated. Parameters come from
-its own parameter tree, multiply-adds and receptive fields from the equations of its own jaxpr, and
-both go to the layer whose call they were traced in. Multiply-adds count the weights of convolutions
-and dense products once per output position, taps on padding included; biases, batch norm, pooling
-and activations are left out: the convention of He et al. 2016, whose "FLOPs" are multiply-adds.
+the parameter tree, multiply-adds and receptive fields from the equations of the jaxpr; both are
+credited to the layer whose call they were traced in. Multiply-adds count the weights of
+convolutions and dense products once per output position, taps on padding included. Biases, batch
+norm, pooling and activations are left out: the convention of the papers, whose "FLOPs" are
+multiply-adds.
 
-Layers that trace to something else than what they are (the partial connection table of LeNet-5's
-C3, say) declare their own cost with a method `multiply_adds(*input_shapes) -> int`, the shapes and
-the count being those of one image. Imports only `models`.
+A layer whose trace does not show what it is (the partial connection table of LeNet-5's C3, for
+example) declares its cost with a method `multiply_adds(*input_shapes) -> int`, both for one image.
 """
 
 import collections
@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inspection.walk import MARK, Walk, Window
+from inspection.trace import MARK, Walk, Window
 from models import layers
 from models.network import Network
 
@@ -47,10 +47,10 @@ class Layer:
     """One row of a network's table.
 
     output: the shape for one image. window: None where nothing slides. receptive_field: (height,
-    width) in pixels of the input, whether or not they lie inside the image; None where the layer
-    computes nothing at test time. declared: the multiply-adds are the layer's own word. calls: how
-    often one image passes through it; multiply_adds is the sum over the calls, the other figures
-    are those of the first.
+    width) in pixels of the input, including pixels outside the image; None where the layer
+    computes nothing at test time. declared: the multiply-adds come from the layer's own method.
+    calls: how often one image passes through the layer; multiply_adds is the sum over the calls,
+    the other figures are those of the first.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Cost:
 def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
     """Traces `network` as it stands (its heads included) on one image and counts.
 
-    image_shape: another than the network's own input, for a fully convolutional form. Raises
-    ValueError where the network cannot take it, or where convolutions run a number of times that
-    no shape tells (in a `while` or `cond`).
+    image_shape: replaces the network's own input, for a fully convolutional form. Raises ValueError
+    if the network cannot take it, or if convolutions run in a `while` or `cond`, where no shape
+    tells how often.
     """
     calls: list[_Call] = []
     open_calls: list[int] = []
@@ -92,14 +92,14 @@ def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -
         index, module = len(calls), context.module
         parent = open_calls[-1] if open_calls else None
         if parent is not None and calls[parent].path == module.path:
-            return call(*args, **kwargs)  # remat and super() call the same module inside itself
+            return call(*args, **kwargs)  # remat and super() call a module inside itself
         calls.append(_Call(module.path, type(module), parent))
         declaration = getattr(module, "multiply_adds", None)
         if declaration is not None:
             shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(args) if hasattr(leaf, "shape")]
             calls[index].declared = declaration(*shapes)
         open_calls.append(index)
-        # The scope's name travels with every equation, into jit, remat and scan as well.
+        # The scope's name is kept by every equation, inside jit, remat and scan too.
         with jax.named_scope(f"{MARK}{index}"):
             out = call(*args, **kwargs)
         open_calls.pop()
@@ -121,7 +121,7 @@ def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keeps the garbage collector out: a fifth of a deep net's time, and it would find nothing."""
+    """Disables the garbage collector, a fifth of a deep net's trace, finding nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -143,9 +143,10 @@ class _Call:
 
 
 def _owners(calls: Sequence[_Call], params: Mapping[str, Any]) -> list[int]:
-    """For each call the call whose row it belongs to: mostly itself.
+    """For each call, the call whose row it counts in: usually itself.
 
-    A layer that declares its cost owns what it calls, a convolution its batch norm.
+    The calls inside a layer that declares its cost count in that layer's row, and a convolution's
+    batch norm counts in the convolution's.
     """
     with_kernel = {path for path, name, _ in _arrays(params) if name == "kernel"}
     owners: list[int] = []

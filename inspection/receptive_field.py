@@ -1,7 +1,7 @@
-"""Receptive fields: what a position of an array sees of the input, and how operations change it.
+"""Receptive fields: which input pixels a position of an array depends on.
 
-One rule for each operation of a jaxpr that moves, merges or windows positions; `walk.py` applies
-them. Knows jaxprs' parameters alone, no network and no layer.
+One rule for each operation of a jaxpr that moves, merges or windows positions; `trace.py` applies
+them. Uses the parameters of jaxpr equations only, no network and no layer.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
-    """What position p of an array sees along one image axis: pixels jump·p + low ... jump·p + high.
+class Extent:
+    """The receptive field of position p along one image axis: pixels jump·p + low to jump·p + high.
 
-    p runs along the array's dimension `dim`; where all positions see the same, `dim` is None and
-    `jump` 0. Low and high are exact for branches too: the hull of what the branches see.
+    p runs along the array's dimension `dim`. If all positions have the same field, `dim` is None
+    and `jump` is 0. Where branches meet, low and high are the least and greatest of the branches.
     """
 
     dim: int | None
@@ -23,55 +23,55 @@ class Sight:
     low: int
     high: int
 
-    def of_all(self, positions: int) -> "Sight":
-        """What all positions along the dimension see together."""
-        return Sight(None, 0, self.low, self.high + self.jump * (positions - 1))
+    def of_all(self, positions: int) -> "Extent":
+        """The field of all positions along the dimension together."""
+        return Extent(None, 0, self.low, self.high + self.jump * (positions - 1))
 
-    def window(self, first: int, last: int, stride: int) -> "Sight":
-        """What a window over positions stride·p + first ... stride·p + last sees."""
+    def window(self, first: int, last: int, stride: int) -> "Extent":
+        """The field of a window over positions stride·p + first to stride·p + last."""
         if self.dim is None:
             return self
         low, high = self.low + self.jump * first, self.high + self.jump * last
-        return Sight(self.dim, self.jump * stride, low, high)
+        return Extent(self.dim, self.jump * stride, low, high)
 
-    def at(self, dim: int | None, positions: int) -> "Sight":
-        """The same, the dimension being called `dim` now; None where it is no more."""
+    def at(self, dim: int | None, positions: int) -> "Extent":
+        """The same field with the dimension renamed to `dim`; None if the axis is gone."""
         if self.dim is None or dim is None:
             return self.of_all(positions) if self.dim is not None else self
         return dataclasses.replace(self, dim=dim)
 
 
-Field = tuple[Sight, ...]  # one for the image's rows, one for its columns
+Field = tuple[Extent, ...]  # along the image's rows and along its columns
 
 
 def hull(fields: Sequence[tuple[Field, tuple[int, ...]]]) -> Field:
-    """What several arrays that meet see together; each comes with its shape."""
+    """The joint field of arrays that are combined, each given with its shape."""
     joined = []
     for axis in range(2):
-        sights = [(field[axis], shape) for field, shape in fields]
-        if len({(sight.dim, sight.jump) for sight, _ in sights}) > 1:
-            sights = [
-                (sight if sight.dim is None else sight.of_all(shape[sight.dim]), shape)
-                for sight, shape in sights
+        extents = [(field[axis], shape) for field, shape in fields]
+        if len({(extent.dim, extent.jump) for extent, _ in extents}) > 1:
+            extents = [
+                (extent if extent.dim is None else extent.of_all(shape[extent.dim]), shape)
+                for extent, shape in extents
             ]
-        low = min(sight.low for sight, _ in sights)
-        high = max(sight.high for sight, _ in sights)
-        joined.append(dataclasses.replace(sights[0][0], low=low, high=high))
+        low = min(extent.low for extent, _ in extents)
+        high = max(extent.high for extent, _ in extents)
+        joined.append(dataclasses.replace(extents[0][0], low=low, high=high))
     return tuple(joined)
 
 
 def renamed(seen: Field, shape: Sequence[int], place: Mapping[int, int]) -> Field:
-    """The field after dimension d became place[d]; those without a place are seen as a whole."""
+    """The field after dimension d became place[d]; a dimension without a place is merged."""
     return tuple(
-        sight if sight.dim is None else sight.at(place.get(sight.dim), shape[sight.dim])
-        for sight in seen
+        extent if extent.dim is None else extent.at(place.get(extent.dim), shape[extent.dim])
+        for extent in seen
     )
 
 
 def pointwise(
     equation: Any, inputs: Sequence[Field | None], shape: tuple[int, ...]
 ) -> Field | None:
-    """Position by position where shapes agree, else every output sees what any input sees."""
+    """Position by position where shapes agree, else the joint field of all inputs."""
     met = []
     mixes = equation.primitive.name in _MIXING
     for atom, seen in zip(equation.invars, inputs, strict=True):
@@ -83,13 +83,14 @@ def pointwise(
 
 
 def concatenate(equation: Any, inputs: Sequence[Field | None]) -> Field:
-    """Each part's positions moved to their place along the dimension that grows."""
+    """The joint field of parts, each moved to its place along the concatenated dimension."""
     along, start, met = equation.params["dimension"], 0, []
     for atom, seen in zip(equation.invars, inputs, strict=True):
         shape = atom.aval.shape
         if seen is not None:
             moved = tuple(
-                sight.window(-start, -start, 1) if sight.dim == along else sight for sight in seen
+                extent.window(-start, -start, 1) if extent.dim == along else extent
+                for extent in seen
             )
             met.append((moved, equation.outvars[0].aval.shape))
         start += shape[along]
@@ -102,20 +103,20 @@ def _broadcast(params: Any, seen: Field, shape: Any, out: Any) -> Field:
 
 
 def _reshape(params: Any, seen: Field, shape: Any, out: Any) -> Field:
-    # A side that is kept, or cut into pieces (H -> H/2, 2), lives on as the outermost of them, the
-    # rest being a window over its neighbours; one merged with another is seen as a whole.
+    # A dimension that is kept, or split (H -> H/2, 2), continues as the outermost of its parts; the
+    # others act as a window over neighbours. A dimension merged with another loses its positions.
     outermost = {math.prod(out[:dim]): dim for dim in reversed(range(len(out))) if out[dim] > 1}
     field = []
-    for sight in seen:
-        if sight.dim is not None:
-            side, to = shape[sight.dim], outermost.get(math.prod(shape[: sight.dim]))
+    for extent in seen:
+        if extent.dim is not None:
+            side, to = shape[extent.dim], outermost.get(math.prod(shape[: extent.dim]))
             ends = {math.prod(out[: dim + 1]) for dim in range(len(out))}
-            if to is None or side % out[to] or math.prod(shape[: sight.dim + 1]) not in ends:
-                sight = sight.of_all(side)
+            if to is None or side % out[to] or math.prod(shape[: extent.dim + 1]) not in ends:
+                extent = extent.of_all(side)
             else:
                 piece = side // out[to]
-                sight = sight.window(0, piece - 1, piece).at(to, out[to])
-        field.append(sight)
+                extent = extent.window(0, piece - 1, piece).at(to, out[to])
+        field.append(extent)
     return tuple(field)
 
 
@@ -137,21 +138,21 @@ def _slice(params: Any, seen: Field, shape: Any, out: Any) -> Field:
     steps = params["strides"] or (1,) * len(shape)
     starts = params["start_indices"]
     return tuple(
-        sight
-        if sight.dim is None
-        else sight.window(starts[sight.dim], starts[sight.dim], steps[sight.dim])
-        for sight in seen
+        extent
+        if extent.dim is None
+        else extent.window(starts[extent.dim], starts[extent.dim], steps[extent.dim])
+        for extent in seen
     )
 
 
 def _pad(params: Any, seen: Field, shape: Any, out: Any) -> Field:
     field = []
-    for sight in seen:
-        if sight.dim is not None:
-            low, _, between = map(int, params["padding_config"][sight.dim])  # NumPy's, of jnp.pad
-            all_see = sight.of_all(shape[sight.dim])
-            sight = all_see if between else sight.window(-low, -low, 1)
-        field.append(sight)
+    for extent in seen:
+        if extent.dim is not None:
+            low, _, between = map(int, params["padding_config"][extent.dim])  # NumPy's, of jnp.pad
+            all_see = extent.of_all(shape[extent.dim])
+            extent = all_see if between else extent.window(-low, -low, 1)
+        field.append(extent)
     return tuple(field)
 
 
@@ -172,5 +173,5 @@ RULES: dict[str, Callable[[Any, Field, Any, Any], Field]] = {
     "transpose": _transpose,
 }
 
-# These keep the shape and yet let positions see each other.
+# These keep the shape but mix positions.
 _MIXING = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft", "gather", "rev", "sort"}

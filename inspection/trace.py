@@ -1,8 +1,9 @@
 """Follows the images through a traced network: its products, windows and receptive fields.
 
-A jaxpr says which weights meet how many positions and which pixels an array depends on, so the
-counts of `cost.py` need no formula per layer that could disagree with what the layer computes.
-Knows jaxprs and inspection.receptive_field alone, no network and no layer.
+A jaxpr says how many positions each weight is applied to and which pixels an array depends on, so
+`cost.py` needs no formula for each layer that could disagree with what the layer computes. That is
+why receptive fields are read here and not declared by the layers: branches, pools in ceil mode and
+shifted paddings come out right by themselves. Uses no network and no layer.
 """
 
 import collections
@@ -13,14 +14,14 @@ from typing import Any
 
 from jax.extend import core
 
-from inspection.receptive_field import RULES, Field, Sight, concatenate, hull, pointwise, renamed
+from inspection.receptive_field import RULES, Extent, Field, concatenate, hull, pointwise, renamed
 
-MARK = "call:"  # what the scope of a module's call is named, the call's number behind it
+MARK = "call:"  # prefix of the named scope of a module's call; its number follows
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """The sliding window of a layer: (height, width) of each, padding as ((top, bottom), ...)."""
+    """The sliding window of a layer: (height, width) each, padding as ((top, bottom), ...)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -28,33 +29,33 @@ class Window:
 
 
 class Walk:
-    """Follows what depends on the images through a jaxpr; collects by call what it meets."""
+    """Follows the images through a jaxpr; collects products, windows and fields of each call."""
 
     def __init__(self, owners: Sequence[int]) -> None:
-        """owners: for each call by number the call that is credited with its equations."""
+        """owners: for each call number, the call whose row its equations count in."""
         self.owners = owners
         self.multiply_adds: collections.Counter[int | None] = collections.Counter()
         self.windows: dict[int | None, Window] = {}
         self.groups: dict[int | None, tuple[int, int]] = {}
-        # What the call's first equation was given and its last one gave, each with its shape.
+        # The input of the call's first equation and the output of its last, each with its shape.
         self.first: dict[int | None, tuple[Field, tuple[int, ...]]] = {}
         self.last: dict[int | None, tuple[Field, tuple[int, ...]]] = {}
 
     def follow(self, jaxpr: Any, images: Any) -> None:
         """Walks a whole traced network; images: its input variable of shape [1, H, W, C]."""
         shape = images.aval.shape
-        pixel = tuple(Sight(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
+        pixel = tuple(Extent(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
         self._run(jaxpr, {images: pixel}, None)
 
     def receptive_field(self, call: int) -> tuple[int, int] | None:
-        """(height, width) in pixels that an output of the call depends on."""
+        """(height, width) in pixels that one output of the call depends on."""
         if call not in self.last:
             return None
-        rows, columns = (sight.high - sight.low + 1 for sight in self.last[call][0])
+        rows, columns = (extent.high - extent.low + 1 for extent in self.last[call][0])
         return rows, columns
 
     def window(self, call: int) -> Window | None:
-        """The call's sliding window: its equation's, else what its receptive field grew by."""
+        """The sliding window, from the call's equation or the growth of its receptive field."""
         if call in self.windows or call not in self.last:
             return self.windows.get(call)
         (befores, ins), (afters, outs) = self.first[call], self.last[call]
@@ -151,17 +152,17 @@ class Walk:
         groups = equation.params["feature_group_count"]
         self.groups.setdefault(call, (groups, lhs.shape[numbers.lhs_spec[1]]))
         field = []
-        for sight in seen:
-            if sight.dim in numbers.lhs_spec[2:]:
-                axis = numbers.lhs_spec[2:].index(sight.dim)
+        for extent in seen:
+            if extent.dim in numbers.lhs_spec[2:]:
+                axis = numbers.lhs_spec[2:].index(extent.dim)
                 low, stretch = pads[axis][0], equation.params["rhs_dilation"][axis]
                 last = (kernel[axis] - 1) * stretch - low
-                sight = sight.window(-low, last, strides[axis]).at(
-                    numbers.out_spec[2 + axis], lhs.shape[sight.dim]
+                extent = extent.window(-low, last, strides[axis]).at(
+                    numbers.out_spec[2 + axis], lhs.shape[extent.dim]
                 )
-            elif sight.dim is not None:  # contracted as channels
-                sight = sight.of_all(lhs.shape[sight.dim])
-            field.append(sight)
+            elif extent.dim is not None:  # contracted as channels
+                extent = extent.of_all(lhs.shape[extent.dim])
+            field.append(extent)
         return tuple(field)
 
     def _dot(self, equation: Any, inputs: list[Field | None], call: int | None) -> Field:
@@ -193,11 +194,11 @@ class Walk:
         if len(window) == 4 and window[1:3] != (1, 1):
             self._window(call, window[1:3], strides[1:3], pads[1:3])
         field = []
-        for sight in seen:
-            if sight.dim is not None:
-                low = pads[sight.dim][0]
-                sight = sight.window(-low, window[sight.dim] - 1 - low, strides[sight.dim])
-            field.append(sight)
+        for extent in seen:
+            if extent.dim is not None:
+                low = pads[extent.dim][0]
+                extent = extent.window(-low, window[extent.dim] - 1 - low, strides[extent.dim])
+            field.append(extent)
         return tuple(field)
 
     def _window(self, call: int | None, kernel: Any, stride: Any, pad: Any) -> None:
@@ -209,10 +210,10 @@ class Walk:
     def _scan(
         self, equation: Any, inputs: list[Field | None], call: int | None
     ) -> Sequence[Field | None]:
-        """A loop of known length, walked turn by turn, since a receptive field grows with each."""
+        """A loop of known length, followed iteration by iteration: the field grows with each."""
         body = equation.params["jaxpr"].jaxpr
-        # What is looped over has one dimension more outside the body than inside; the names of the
-        # equation's own counts differ between versions of jax.
+        # A looped array has one dimension more outside the body than inside. The equation's own
+        # counts would say it too, but their names differ between versions of jax.
         looped = _taller(equation.invars, body.invars)
         carried = len(body.outvars) - _taller(equation.outvars, body.outvars)
         constants = len(body.invars) - carried - looped
