@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from contextlib import nullcontext as nothing
 from functools import partial
@@ -103,20 +103,30 @@ def train_and_evaluate(
     with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
         # The workdir: one config, one run.
         if writes:
-            workdirs.adopt_config(workdir, config.to_dict(), extend=extend)
-            workdirs.write_json(workdir / "environment.json", workdirs.environment())
+            workdirs.adopt_config(
+                workdir,
+                config.to_dict(),
+                extend=extend,
+                steps=run.steps_of,
+                schedule_of_total=run.schedule.of_total,
+            )
         if config.data.on_damage == "skip":
             run.pipeline.keep_damage(workdir)
         print_plan(run, description, workdir)
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
-            # Restore, or start from the seed.
+            # Restore, or start from the seed; the rows so far must be there, and the same machine.
             state = run.create_state()
             restored = checkpoints.restore_newest(state)
             if restored is not None:
                 state = restored
-                finished = int(state.step) >= run.steps
-                print("finished already" if finished else f"resumed after step {int(state.step)}")
+            done = int(state.step)
+            if writes:
+                metrics.check_whole(workdir, run.rows_due(done))
+                if done < run.steps:
+                    say_changes(workdirs.record_environment(workdir, resumed=done > 0))
+                if done:
+                    print("finished already" if done == run.steps else f"resumed after step {done}")
 
             # The loop.
             state = train(run, state, workdir, checkpoints, writes=writes)
@@ -127,7 +137,7 @@ def train_and_evaluate(
             description["damaged"] = run.pipeline.damaged  # images passed over
         result = metrics.result(rows, description)
         if writes:
-            workdirs.write_json(workdir / "result.json", result)
+            workdirs.write_json(workdir / workdirs.RESULT, result)
             title = f"{description['network']} on {description['data']}, seed {config.seed}"
             curves.draw(rows, workdir / "curves.png", title=title)
             print(progress.result_table(result))
@@ -255,6 +265,16 @@ def check_finite(state: TrainState) -> None:
         raise UserError(
             f"the loss of step {step} is not finite: stopped, that state is not saved; "
             "a lower config.schedule.rate may help"
+        )
+
+
+def say_changes(changes: Sequence[str]) -> None:
+    """Says what differs from the machine and versions of the steps before and moves bits."""
+    if changes:
+        print(
+            f"note: since the steps before, {', '.join(changes)}: the curve will not be the one "
+            "of an undisturbed run to the bit",
+            file=sys.stderr,
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from errors import UserError
-from training.checkpoints import FOLDER, Checkpoints
+from training.checkpoints import Checkpoints
+from training.workdirs import FOLDER
 
 
 def state(seed: int) -> dict[str, jax.Array]:

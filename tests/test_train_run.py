@@ -14,9 +14,9 @@ import pytest
 import train
 from errors import UserError
 from tests.toy import lenet_config
-from training import metrics, preemption, trained, workdirs
-from training.checkpoints import FOLDER
+from training import metrics, preemption, schedules, trained, workdirs
 from training.step import TrainState
+from training.workdirs import FOLDER
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -117,14 +117,73 @@ def test_extend_goes_on_to_more_steps(tmp_path: pathlib.Path, data_dir: str) -> 
 
 
 def test_extend_is_refused_where_the_running_statistics_are_gone(tmp_path: pathlib.Path) -> None:
-    config = {"duration": "4 steps", "batch_norm_batches": 2}
-    workdirs.adopt_config(tmp_path, config, extend=False)
-    longer = config | {"duration": "8 steps"}
-    workdirs.adopt_config(tmp_path, longer, extend=True)  # cut off: they are still there
+    adopt(tmp_path, "4 steps", extend=False)
+    adopt(tmp_path, "8 steps", extend=True)  # cut off: they are still there
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(UserError, match=r"--extend: .* is finished, and config.batch_norm_batches"):
-        workdirs.adopt_config(tmp_path, config, extend=True)
-    workdirs.adopt_config(tmp_path, longer, extend=True)
+        adopt(tmp_path, "16 steps", extend=True)
+    adopt(tmp_path, "8 steps", extend=True)
+
+
+def test_a_run_is_never_made_shorter(tmp_path: pathlib.Path) -> None:
+    adopt(tmp_path, "8 steps", extend=False)
+    with pytest.raises(UserError, match=r"is a run of 8 steps; config.duration='4 steps' is 4"):
+        adopt(tmp_path, "4 steps", extend=True)
+    assert '"8 steps"' in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "of_total"),
+    [
+        ({"name": "constant", "rate": 1.0}, False),
+        ({"name": "cosine", "rate": 1.0, "warmup": ""}, True),
+        ({"name": "cosine", "rate": 1.0, "warmup": "2 steps"}, True),
+        (
+            {"name": "steps", "rate": 1.0, "drops": ("3 steps",), "factor": 10.0, "warmup": "",
+             "warmup_rate": 0.0},
+            False,
+        ),
+        (
+            {"name": "steps_after_error", "rate": 1.0, "drops": ("3 steps",), "factor": 10.0,
+             "warmup_rate": 0.1, "below": 0.5, "over": "2 steps"},
+            False,
+        ),
+        ({"name": "piecewise", "rates": (1.0, 0.5), "changes": ("3 steps",)}, False),
+        ({"name": "exponential", "rate": 1.0, "factor": 0.9, "every": "2 steps"}, False),
+        ({"name": "polynomial", "rate": 1.0, "power": 0.5}, True),
+        (
+            {"name": "plateau", "rate": 1.0, "factor": 10.0, "of": "training", "patience": 1,
+             "least": 0.0, "drops": 2},
+            False,
+        ),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_a_schedule_says_whether_its_rates_depend_on_the_total(
+    schedule: dict[str, Any], of_total: bool
+) -> None:
+    """Its own word against the rates themselves, of the first 8 steps of 8 and of 16."""
+
+    def rates(total: int) -> list[float]:
+        made = schedules.create(schedule, total, lambda _, duration: int(duration.split()[0]))
+        assert made.of_total is of_total
+        return [float(made.rate(made.init(), jax.numpy.asarray(step))) for step in range(8)]
+
+    assert (rates(8) != rates(16)) is of_total
+
+
+def test_extend_is_refused_where_the_rates_depend_on_the_total(tmp_path: pathlib.Path) -> None:
+    adopt(tmp_path, "4 steps", extend=False, schedule_of_total=True)
+    with pytest.raises(UserError, match=r"config.schedule=cosine depend on the number of steps"):
+        adopt(tmp_path, "8 steps", extend=True, schedule_of_total=True)
+    assert '"4 steps"' in (tmp_path / "config.json").read_text()
+
+
+def adopt(workdir: pathlib.Path, duration: str, **options: Any) -> None:
+    config = {"duration": duration, "batch_norm_batches": 2, "schedule": {"name": "cosine"}}
+    workdirs.adopt_config(
+        workdir, config, steps=lambda duration: int(duration.split()[0]), **options
+    )
 
 
 def test_a_trained_network_for_use(straight, data_dir: str) -> None:

@@ -16,8 +16,8 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import UserError
+from training.workdirs import FOLDER
 
-FOLDER = "checkpoints"
 METRIC = "validation_error"
 
 

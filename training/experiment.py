@@ -165,6 +165,26 @@ class Experiment:
         }
         return {what for what, n in every.items() if step % n == 0 or step == self.steps}
 
+    def rows_due(self, upto: int) -> dict[int, set[str]]:
+        """The rows of the first `upto` steps: by step, the groups of metrics that each holds."""
+        tested = {split for split in ("validation", "test") if split in self.pipeline.examples}
+        groups = {"log": {"train"}, "evaluate": tested, "save": set()}
+        steps = {upto} if upto == self.steps else set()
+        for every in (self.log_every, self.evaluate_every):
+            steps |= set(range(every, upto + 1, every))
+        return {
+            step: set().union(*(groups[what] for what in self.due(step))) for step in sorted(steps)
+        }
+
+    def steps_of(self, duration: str) -> int:
+        """A duration of training in steps."""
+        return in_steps(
+            "config.duration",
+            duration,
+            steps_per_epoch=self.pipeline.steps_per_epoch,
+            batch_size=self.config.batch_size,
+        )
+
 
 def create(
     config: ConfigDict, mesh: Mesh, data_dir: str | None = None, *, data: bool = True

@@ -9,27 +9,60 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from errors import UserError
+from training import workdirs
 
 Row = dict[str, Any]
 FILE = "metrics.jsonl"
 
 
 def read(workdir: pathlib.Path) -> list[Row]:
-    """The rows of a run so far, in order of their step. Raises UserError for a damaged line."""
-    path = workdir / FILE
-    if not path.exists():
+    """The rows of a run so far, in order of their step; [] where none is logged yet.
+
+    A last line without its end is no row: the process can die within a write. Raises UserError
+    where another line is no row.
+    """
+    return [json.loads(line) for line in _lines(workdir / FILE)]
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    """The lines of metrics.jsonl, each a JSON object of a later step than the one before."""
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
         return []
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    before = 0
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            raise UserError(f"{path}: line {number} is not a JSON object") from None
-    return rows
+            row = None
+        step = row.get("step") if isinstance(row, dict) else None
+        if type(step) is not int or step <= before:
+            raise UserError(f"{path}: line {number} is no row of a step after {before}")
+        before = step
+    return lines
+
+
+def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None:
+    """Raises UserError where metrics.jsonl lacks a row of `due`, or a group of one.
+
+    due: by step, the groups of its row ("train", "validation", "test").
+    """
+    there = {row["step"]: row for row in read(workdir)}
+    lost = [step for step, groups in due.items() if not set(groups) <= there.get(step, {}).keys()]
+    if lost:
+        raise UserError(
+            f"{workdir / FILE}: {len(lost)} of {len(due)} rows are missing or not whole, the first "
+            f"of step {lost[0]}; put the file back, or train in another workdir"
+        )
 
 
 class MetricsLog:
@@ -40,17 +73,13 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int):
-        path = workdir / FILE
-        if path.exists():
-            # The last line may be half written: the process can die within a write.
-            text = path.read_text()
-            whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-            kept = [line for line in whole if json.loads(line)["step"] <= step]
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text("".join(kept))
-            partial.replace(path)
-        self.file = path.open("a")
-        self.board = _tensorboard(workdir, step)
+        self.path = workdir / FILE
+        with workdirs.writing(self.path):
+            if self.path.exists():
+                kept = [line for line in _lines(self.path) if json.loads(line)["step"] <= step]
+                workdirs.write_whole(self.path, "".join(kept))
+            self.file = self.path.open("ab", buffering=0)
+            self.board = _tensorboard(workdir, step)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -62,9 +91,9 @@ class MetricsLog:
 
     def write(self, row: Row) -> None:
         """Appends one row and has it on disk when it returns."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with workdirs.writing(self.path):
+            self.file.write((json.dumps(row) + "\n").encode())
+            os.fsync(self.file.fileno())
         if self.board is not None:
             for name, value in scalars(row).items():
                 self.board.add_scalar(name, value, row["step"])

@@ -29,7 +29,8 @@ class Schedule:
     rate: (history, step counted from 0) -> the rate. start: the history before the first step.
     after_step: (history, training error of the step) -> history; runs inside the jitted step.
     after_evaluation: (history, validation error) -> history; runs after each evaluation that
-    `config.eval.every` asks for. validates: whether it needs a validation part.
+    `config.eval.every` asks for. validates: whether it needs a validation part. of_total: whether
+    the rates depend on the number of steps of the whole run.
     """
 
     rate: Callable[[History, jax.Array], jax.Array]
@@ -37,15 +38,16 @@ class Schedule:
     after_step: Callable[[History, jax.Array], History] = _unchanged
     after_evaluation: Callable[[History, jax.Array], History] = _unchanged
     validates: bool = False
+    of_total: bool = False
 
     def init(self) -> History:
         """The history before the first step, float32 scalars."""
         return {name: jnp.full((), value, jnp.float32) for name, value in self.start.items()}
 
 
-def of_step(rate: Callable[[jax.Array], jax.Array]) -> Schedule:
-    """A schedule of the step alone."""
-    return Schedule(lambda history, step: rate(step))
+def of_step(rate: Callable[[jax.Array], jax.Array], *, of_total: bool = False) -> Schedule:
+    """A schedule of the step alone, or of the step and the number of steps."""
+    return Schedule(lambda history, step: rate(step), of_total=of_total)
 
 
 def constant(total: int, in_steps: InSteps, *, rate: float) -> Schedule:
@@ -62,7 +64,7 @@ def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedu
         fall = 0.5 * rate * (1 + jnp.cos(jnp.pi * done))
         return jnp.where(step < climb, rate * (step + 1) / max(climb, 1), fall)
 
-    return of_step(schedule)
+    return of_step(schedule, of_total=True)
 
 
 def _stepwise(rates: Sequence[float], changes: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
@@ -171,7 +173,7 @@ def exponential(
 
 def polynomial(total: int, in_steps: InSteps, *, rate: float, power: float) -> Schedule:
     """rate·(1 − step/total)^power; with power 0.5, Caffe's quick solver of GoogLeNet."""
-    return of_step(lambda step: rate * jnp.clip(1 - step / total, 0, 1) ** power)
+    return of_step(lambda step: rate * jnp.clip(1 - step / total, 0, 1) ** power, of_total=True)
 
 
 def plateau(

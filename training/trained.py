@@ -1,7 +1,6 @@
 """A trained network for use: `net = load("runs/lenet5_digits"); net.predict(images)`."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -13,7 +12,8 @@ from ml_collections import ConfigDict
 
 from errors import UserError
 from training import devices, experiment, metrics
-from training.checkpoints import FOLDER, Checkpoints
+from training.checkpoints import Checkpoints
+from training.workdirs import CONFIG, FOLDER, read_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,9 @@ def load(
     run or step.
     """
     workdir = pathlib.Path(workdir)
-    try:
-        stored = json.loads((workdir / "config.json").read_text())
-    except OSError:
-        raise UserError(f"{workdir}: no run here (it has no config.json)") from None
+    if not (workdir / CONFIG).exists():
+        raise UserError(f"{workdir}: no run here (it has no {CONFIG})")
+    stored = read_object(workdir / CONFIG)
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     config = ConfigDict(stored).lock()

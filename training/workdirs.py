@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -18,14 +18,56 @@ import jax
 
 from errors import UserError
 
+CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+FOLDER = "checkpoints"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes `content` whole or not at all: a reader never sees half a file."""
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+    """Raises UserError, one line that names `path`, where the block cannot write."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{path}: cannot be written ({reason})") from None
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes `text` whole or not at all: a reader never sees half a file, a crash leaves none.
+
+    Raises UserError where it cannot be written; what was there stays.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    with writing(path):
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes `content` as JSON, whole or not at all. Raises UserError where it cannot."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError where there is none."""
+    try:
+        content = json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is damaged, it holds no JSON object")
+    return content
 
 
 @contextlib.contextmanager
@@ -54,34 +96,63 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def adopt_config(workdir: pathlib.Path, config: dict[str, Any], *, extend: bool) -> None:
+def adopt_config(
+    workdir: pathlib.Path,
+    config: dict[str, Any],
+    *,
+    extend: bool,
+    steps: Callable[[str], int],
+    schedule_of_total: bool = False,
+) -> None:
     """Writes config.json into a new workdir, or checks that the one there is the same.
 
-    extend: allow another `duration`. Raises UserError that names the fields that differ, and where
-    the statistics that training would go on with are gone.
+    extend: allow a longer `duration`. steps: a duration -> the number of steps it means.
+    schedule_of_total: whether the rate of a step depends on how many steps there are. Raises
+    UserError that names the fields that differ, and where a longer run would not end as one that
+    was begun with its duration.
     """
-    path = workdir / "config.json"
-    if path.exists():
-        stored = flat(json.loads(path.read_text()))
-        given = flat(json.loads(json.dumps(config)))
-        differing = [
-            name
-            for name in sorted(stored.keys() | given.keys())
-            if stored.get(name) != given.get(name) and not (extend and name == "duration")
-        ]
-        if differing:
-            shown = "; ".join(
-                f"{name} {stored.get(name)!r} there, {given.get(name)!r} here"
-                for name in differing[:4]
-            )
-            hint = " (--extend continues it)" if differing == ["duration"] else ""
-            raise UserError(f"--workdir: {workdir} holds a run of another config: {shown}{hint}")
-        finished = (workdir / "result.json").exists()
-        if finished and config["batch_norm_batches"] and stored["duration"] != given["duration"]:
+    path = workdir / CONFIG
+    if not path.exists():
+        saved = sorted(path.name for path in (workdir / FOLDER).glob("[0-9]*"))
+        if saved:
             raise UserError(
-                f"--extend: {workdir} is finished, and config.batch_norm_batches has replaced its "
-                "running statistics: training cannot go on from there"
+                f"--workdir: {workdir} has checkpoints (of steps {', '.join(saved)}) and no "
+                f"{CONFIG}: of which config they are is not known; put it back, or choose another "
+                "folder"
             )
+        write_json(path, config)
+        return
+    stored, given = flat(read_object(path)), flat(json.loads(json.dumps(config)))
+    differing = [
+        name
+        for name in sorted(stored.keys() | given.keys())
+        if stored.get(name) != given.get(name) and not (extend and name == "duration")
+    ]
+    if differing:
+        shown = "; ".join(
+            f"{name} {stored.get(name)!r} there, {given.get(name)!r} here" for name in differing[:4]
+        )
+        hint = " (--extend continues it)" if differing == ["duration"] else ""
+        raise UserError(f"--workdir: {workdir} holds a run of another config: {shown}{hint}")
+    if stored == given:
+        return
+    before, now = steps(stored["duration"]), steps(given["duration"])
+    if now < before:
+        raise UserError(
+            f"--extend: {workdir} is a run of {before} steps; config.duration="
+            f"{given['duration']!r} is {now}, and a run cannot be made shorter"
+        )
+    if now > before and schedule_of_total:
+        raise UserError(
+            f"--extend: the rates of config.schedule={given['schedule.name']} depend on the "
+            f"number of steps: {workdir} was begun for {before}, and would not end as a run of "
+            f"{now} does; train that in another workdir"
+        )
+    if config["batch_norm_batches"] and (workdir / RESULT).exists():
+        raise UserError(
+            f"--extend: {workdir} is finished, and config.batch_norm_batches has replaced its "
+            "running statistics: training cannot go on from there"
+        )
     write_json(path, config)
 
 
@@ -107,6 +178,41 @@ def environment() -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "commit": commit(),
+    }
+
+
+def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
+    """Writes environment.json. Returns what differs from the steps before in a way that moves bits.
+
+    Where something does, the environment of those steps stays in the file, under "earlier".
+    """
+    path, now = workdir / ENVIRONMENT, environment()
+    before = read_object(path) if resumed and path.exists() else {}
+    changes = [
+        f"{name} {was} -> {now_is}"
+        for (name, was), now_is in zip(
+            _bits_depend_on(before).items(), _bits_depend_on(now).values(), strict=True
+        )
+        if before and was != now_is
+    ]
+    earlier = before.pop("earlier", [])
+    if changes:
+        earlier.append(before)
+    write_json(path, now | ({"earlier": earlier} if earlier else {}))
+    return changes
+
+
+def _bits_depend_on(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What a curve depends on to the bit."""
+    packages = environment.get("packages", {})
+    on_cpu = environment.get("device_kind") == "cpu"
+    return {
+        "jax": packages.get("jax"),
+        "jaxlib": packages.get("jaxlib"),
+        "device kind": environment.get("device_kind"),
+        "devices": environment.get("devices"),
+        "processes": environment.get("processes"),
+        "processor cores": environment.get("processor_cores") if on_cpu else None,
     }
 
 

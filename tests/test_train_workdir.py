@@ -1,0 +1,132 @@
+"""The files of a workdir: damaged, lost, of another config or machine. Refused in one line each."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import train
+from errors import UserError
+from tests.toy import lenet_config
+from training import metrics, workdirs
+from training.workdirs import FOLDER
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
+    """The workdir of a run of eight steps: rows of steps 2, 4, 6 and 8."""
+    workdir = tmp_path_factory.mktemp("finished")
+    train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of it, to damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def lines(workdir: pathlib.Path) -> list[bytes]:
+    return (workdir / metrics.FILE).read_bytes().splitlines(keepends=True)
+
+
+DAMAGE: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
+    "empty": (lambda rows: b"", "4 of 4 rows are missing or not whole, the first of step 2"),
+    "cut": (lambda rows: b"".join(rows)[:-9], "1 of 4 rows are missing .* of step 8"),
+    "a row lost": (lambda rows: b"".join(rows[:1] + rows[2:]), "1 of 4 rows .* of step 4"),
+    "a row twice": (lambda rows: b"".join(rows + rows[3:]), "line 5 is no row of a step after 8"),
+    "a list": (lambda rows: b"[1, 2]\n", "line 1 is no row of a step after 0"),
+    "a number": (lambda rows: b"".join(rows) + b"1\n", "line 5 is no row of a step after 8"),
+    "binary": (lambda rows: bytes(range(256)), "cannot be read .it is not text"),
+    "a blank line": (lambda rows: rows[0] + b"\n" + rows[1], "line 2 is no row of a step after 2"),
+    "no step": (lambda rows: b'{"epoch": 1}\n', "line 1 is no row of a step after 0"),
+    "no test group": (
+        lambda rows: b"".join(rows).replace(b'"test"', b'"tset"'),
+        "2 of 4 rows are missing or not whole, the first of step 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_rows_that_are_not_whole_are_refused(damage: str, workdir: pathlib.Path) -> None:
+    change, complaint = DAMAGE[damage]
+    (workdir / metrics.FILE).write_bytes(change(lines(workdir)))
+    due = {2: ["train"], 4: ["train", "test"], 6: ["train"], 8: ["train", "test"]}
+    with pytest.raises(UserError, match=complaint) as raised:
+        metrics.check_whole(workdir, due)
+    assert "\n" not in str(raised.value)
+
+
+def test_whole_rows_pass_also_with_the_last_line_half_written(workdir: pathlib.Path) -> None:
+    due = {2: ["train"], 4: ["train", "test"]}
+    (workdir / metrics.FILE).write_bytes(b"".join(lines(workdir))[:-9])
+    metrics.check_whole(workdir, due)
+    assert [row["step"] for row in metrics.read(workdir)] == [2, 4, 6]
+
+
+def test_a_result_is_not_rewritten_from_fewer_rows(workdir: pathlib.Path, data_dir: str) -> None:
+    result = (workdir / "result.json").read_bytes()
+    kept = b"".join(lines(workdir)[:3])
+    (workdir / metrics.FILE).write_bytes(kept)
+    with pytest.raises(UserError, match=r"metrics.jsonl: 1 of 4 rows are missing .* of step 8"):
+        train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
+    assert (workdir / "result.json").read_bytes() == result
+    assert (workdir / metrics.FILE).read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "holds no JSON object"),
+        (b'{"seed": 0,', "holds no JSON object"),
+        (b"[]", "holds no JSON object"),
+        (b"\xff\xfe", "holds no JSON object"),
+        (None, "cannot be read .Is a directory"),
+    ],
+)
+def test_a_damaged_config_is_one_line(
+    content: bytes | None, complaint: str, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "config.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"config.json: .*{complaint}") as raised:
+        workdirs.adopt_config(tmp_path, {"seed": 0}, extend=False, steps=len)
+    assert "\n" not in str(raised.value)
+
+
+def test_checkpoints_without_their_config_are_not_adopted(tmp_path: pathlib.Path) -> None:
+    (tmp_path / FOLDER / "40").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"checkpoints \(of steps 40\) and no config.json"):
+        workdirs.adopt_config(tmp_path, {"seed": 0}, extend=False, steps=len)
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"commit": "another"}, []),
+        ({"device_kind": "abacus", "devices": 3},
+         ["device kind abacus -> cpu", "devices 3 -> 8"]),
+        ({"packages": {"jax": "0.1", "jaxlib": None}}, ["jax 0.1 -> "]),
+    ],
+)  # fmt: skip
+def test_a_resume_on_another_machine_says_so(
+    change: dict[str, Any], said: list[str], tmp_path: pathlib.Path
+) -> None:
+    before = workdirs.environment()
+    before = before | change
+    workdirs.write_json(tmp_path / workdirs.ENVIRONMENT, before)
+    changes = workdirs.record_environment(tmp_path, resumed=True)
+    for part in said:
+        assert any(text.startswith(part) for text in changes), changes
+    assert bool(changes) == bool(said)
+    stored = json.loads((tmp_path / workdirs.ENVIRONMENT).read_text())
+    assert stored.pop("earlier", None) == ([before] if said else None)
+    assert stored == workdirs.environment()
