@@ -10,6 +10,11 @@ Every figure is measured on the traced network, from shapes alone: no weights ar
 thousand-layer nets take seconds. Published figures and known misprints stand beside the counts.
 """
 
+import shell
+
+if __name__ == "__main__":
+    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+
 import argparse
 import dataclasses
 import json

@@ -11,6 +11,11 @@ depends on: <workdir>/evaluations/<protocol>_<split>_<step>.json.
 The story in order: load, plan (everything that can be wrong is found here), run, report.
 """
 
+import shell
+
+if __name__ == "__main__":
+    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+
 import dataclasses
 import pathlib
 import sys

@@ -13,6 +13,11 @@ one that fails does not end the others.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
+import shell
+
+if __name__ == "__main__":
+    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+
 import fnmatch
 import pathlib
 import sys

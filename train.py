@@ -6,9 +6,17 @@ The story in order: parse, devices, data, network and optimizer, restore, loop, 
 is a function of (config, seed): cut off anywhere and started again, it ends with the same bits.
 """
 
+import sys
+
+import shell
+from training import preemption
+
+if __name__ == "__main__":
+    # Before the slow imports, so that Ctrl-C during them is one line, too.
+    shell.attach(preemption.leaving(sys.argv))
+
 import json
 import pathlib
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -24,7 +32,7 @@ import command_line
 import models
 from errors import UserError
 from inspection import cost
-from training import curves, devices, metrics, preemption, progress, workdirs
+from training import curves, devices, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count
@@ -164,7 +172,7 @@ def train(
     in_flight: deque[jax.Array] = deque()
 
     with (
-        preemption.Preemption() as stop,
+        preemption.Preemption(workdir) as stop,
         progress.Progress(start=start, total=run.steps) as display,
         metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
     ):

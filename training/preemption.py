@@ -1,23 +1,28 @@
 """SIGTERM (a scheduler wants the machine) and Ctrl-C: finish the step, save, leave with status 75.
 
-75 is EX_TEMPFAIL of sysexits.h: run the same command again and it goes on from the saved step.
+Run the same command again and it goes on from the saved step. Where there is no step to finish, and
+for the second signal, it leaves at once and names what is on the disk: a run that is cut off
+anywhere resumes. Imports nothing slow, see `shell`.
 """
 
+import contextlib
+import os
+import pathlib
 import signal
-import threading
-from types import FrameType
+from collections.abc import Callable, Sequence
+from functools import partial
 
-import jax
-from jax.experimental import multihost_utils
+import shell
 
-EXIT_STATUS = 75
+EXIT_STATUS = shell.TRY_AGAIN
+AGAIN = "run the same command again to go on"
 
 
 class Preempted(Exception):
     """The run was asked to stop, and stopped whole; `step` is saved."""
 
     def __init__(self, step: int):
-        super().__init__(f"stopped at step {step}, saved; run the same command again to go on")
+        super().__init__(f"stopped at step {step}, saved; {AGAIN}")
         self.step = step
 
 
@@ -25,30 +30,61 @@ class Preemption:
     """Notices a request to stop. Use as a context manager around the training loop.
 
     In a job of several processes jax.distributed notices SIGTERM itself and lets all processes
-    agree on the step to stop after; alone, a signal handler does.
+    agree on the step to stop after; alone, `shell` does.
     """
 
+    def __init__(self, workdir: pathlib.Path):
+        self.workdir = workdir
+
     def __enter__(self) -> "Preemption":
-        self._asked = False
-        self._previous = {}
-        # Python allows handlers in the main thread only; elsewhere (a notebook's worker) the
-        # signals keep their meaning.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._notice)
+        import jax  # slow
+
+        self._asked = self._stepped = False
+        self._job = jax.process_count() > 1
+        self._answering = contextlib.ExitStack()
+        if not self._job or shell.attached():
+            self._answering.enter_context(shell.answering(self._notice))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._answering.close()
 
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:  # asked twice: the user does not want to wait for the save
-            raise KeyboardInterrupt
+    def _notice(self) -> None:
+        if not shell.attached():  # in a notebook: nothing may end its process
+            if self._asked:
+                raise KeyboardInterrupt
+        elif self._asked or not (self._stepped or self._job):
+            leave(self.workdir)
+        elif self._job:
+            os.kill(os.getpid(), signal.SIGTERM)  # Ctrl-C: so that the other processes learn of it
         self._asked = True
 
     def requested(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer on every process of a job."""
-        if jax.process_count() > 1:
+        self._stepped = True
+        if self._job:
+            from jax.experimental import multihost_utils  # slow
+
             return multihost_utils.reached_preemption_sync_point(step)
         return self._asked
+
+
+def leave(workdir: pathlib.Path | None) -> None:
+    """Ends the process at once and says what of the run is on the disk."""
+    if workdir is None or not (workdir / "config.json").exists():
+        shell.leave("stopped; nothing was written", shell.STOPPED)
+    saved = sorted(
+        int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal()
+    )
+    steps = ", ".join(map(str, saved)) or "none yet"
+    shell.leave(f"stopped at once; saved steps in {workdir}: {steps}; {AGAIN}", EXIT_STATUS)
+
+
+def leaving(arguments: Sequence[str]) -> Callable[[], None]:
+    """`leave` for the workdir that a command's arguments name."""
+    found = None
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name in ("--workdir", "-workdir"):
+            found = value if equals else "".join(arguments[index + 1 : index + 2])
+    return partial(leave, pathlib.Path(found) if found else None)

@@ -1,0 +1,168 @@
+"""How a command answers signals and lost streams: real processes, without the slow imports."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import shell
+from training import preemption
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@contextlib.contextmanager
+def started(
+    code: str, *arguments: str, stdout: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs `code`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+WAITING = """
+import sys, shell
+from training import preemption
+shell.attach(preemption.leaving(sys.argv))
+print("ready")
+# As a compilation does: the main thread runs no bytecode for a minute.
+import ctypes; ctypes.CDLL(None).sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_is_one_line_whatever_the_main_thread_does(
+    number: signal.Signals, begun: bool, tmp_path: pathlib.Path
+) -> None:
+    if begun:
+        (tmp_path / "config.json").touch()
+        for name in ("4", "12", "16.orbax-checkpoint-tmp"):
+            (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    with started(WAITING, f"--workdir={tmp_path}") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == (75 if begun else 130)
+        expected = (
+            f"stopped at once; saved steps in {tmp_path}: 4, 12; run the same command again to go "
+            "on\n"
+        )
+        assert said == (expected if begun else "stopped; nothing was written\n")
+
+
+@pytest.mark.parametrize("command", ["train.py", "evaluate.py", "reproduce.py", "describe.py"])
+def test_a_signal_during_the_imports_is_one_line(command: str, tmp_path: pathlib.Path) -> None:
+    # A module of jax's name that imports for a minute stands for the slow ones.
+    (tmp_path / "jax.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)")
+    for name in ("absl", "ml_collections", "numpy"):
+        (tmp_path / f"{name}.py").symlink_to("jax.py")
+    process = subprocess.Popen(
+        [sys.executable, command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.startswith("stopped")
+    assert said.count("\n") == 1
+
+
+SAYING = """
+import shell, sys, time
+shell.attach()
+for _ in range(3):
+    print("a line")
+    time.sleep(0.01)
+print("still here", file=sys.stderr)
+"""
+
+
+def test_a_reader_that_goes_ends_no_run() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with started(SAYING, stdout=write) as process:
+        os.close(write)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said == "standard output: Broken pipe; going on without it\nstill here\n"
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on this system")
+def test_a_full_disk_behind_the_output_ends_no_run() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    with started(SAYING, stdout=full) as process:
+        os.close(full)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said == "standard output: No space left on device; going on without it\nstill here\n"
+
+
+def test_the_number_of_a_closed_stream_is_given_to_no_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "opens.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import shell; shell.attach(); print(open(__file__).fileno() > 2)"
+    )
+    for closed in ("2>&-", "0<&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} {tmp_path / 'opens.py'} {closed}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "True\n"
+
+
+class Left(Exception):
+    """The process would have ended."""
+
+
+def test_in_the_loop_the_first_request_waits_for_the_step_and_the_second_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    def leave(line: str, status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setattr(shell, "attached", lambda: True)
+    monkeypatch.setattr(shell, "leave", leave)
+    (tmp_path / "config.json").touch()
+    with preemption.Preemption(tmp_path) as stop:
+        with pytest.raises(Left, match="75"):
+            shell._answer()  # compiling: there is no step to finish
+        assert not stop.requested(1)
+        shell._answer()
+        assert stop.requested(2)
+        with pytest.raises(Left, match="75"):
+            shell._answer()
+
+
+def test_where_no_command_runs_the_second_ctrl_c_interrupts(tmp_path: pathlib.Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with preemption.Preemption(tmp_path) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)
+        assert stop.requested(1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
