@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
 STOPPED = 130  # what shells say of a command that Ctrl-C ended
@@ -131,7 +131,7 @@ class _Lasting(io.FileIO):
     def __init__(self, number: int):
         super().__init__(number, "w", closefd=False)
 
-    def write(self, content) -> int:  # type: ignore[no-untyped-def, override]
+    def write(self, content: Any) -> int:
         try:
             return super().write(content) or 0
         except OSError as error:

@@ -71,6 +71,7 @@ def test_the_map_names_what_is_there() -> None:
         "command_line.py",  # how entry scripts start
         "errors.py",
         "randomness.py",
+        "shell.py",
     }
     assert tracked <= named
 
