@@ -1,18 +1,19 @@
 """How the entry scripts start: flags parsed, bad input answered by one line and exit status 2.
 
-Imports nothing of the project but its error type and how a value is read.
+Imports nothing heavy: a command calls `parse` above its other imports, so that --help and a
+mistyped flag are answered at once.
 """
 
 import re
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+import compilation_cache
+import environment
 from configs.files import literal
 from errors import UserError
 
@@ -20,16 +21,49 @@ EXIT_STATUS = 2
 NETWORK_FIELD = "--config.model."
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Parses the flags of sys.argv and calls `main`; never returns.
+def parse(*, bare: str = "", listed: str = "") -> None:
+    """Reads the flags of sys.argv; leaves after --help, and with one line where one is wrong.
+
+    bare, listed: see `flagged`; without them a word that is no flag is a mistake.
 
     `--config.model.FIELD=value` may name any field of the network, whether the config file sets it
     or not: models.create knows them all and checks name and type.
     """
+    # As a flag of the command's own, so that its --help shows it.
+    shown = flags.BooleanFlag("version", False, "Print versions, devices, commit and the cache.")
+    flags.DEFINE_flag(shown, module_name=sys.argv[0])
+    app.define_help_flags()
     # ml_collections takes overrides of existing fields alone, and reads sys.argv by itself.
     added = [word for word in sys.argv if word.startswith(NETWORK_FIELD) and "=" in word]
     sys.argv[:] = [word for word in sys.argv if word not in added]
-    app.run(lambda _: _guarded(main), flags_parser=partial(_parse, network_fields=added))
+    if bare:
+        sys.argv[1:] = flagged(sys.argv[1:], bare=bare, listed=listed)
+    _parse(sys.argv, network_fields=added)
+
+
+def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
+    """Words that are no flag as values: of the flag `listed` where that stands before, else `bare`.
+
+    "name --listed a b" becomes "--bare=name --listed=a --listed=b".
+    """
+    made, in_list = [], False
+    for word in words:
+        if word == f"--{listed}":
+            in_list = True
+        elif word.startswith("-"):
+            made.append(word)
+        else:
+            made.append(f"--{listed if in_list else bare}={word}")
+    if in_list and not any(word.startswith(f"--{listed}=") for word in made):
+        made.append(f"--{listed}")  # absl says what is missing
+    return made
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Calls `main` with the flags as `parse` read them; never returns."""
+    if not flags.FLAGS.is_parsed():
+        parse()
+    app.run(lambda _: _guarded(main), sys.argv[:1], flags_parser=lambda arguments: arguments)
     raise SystemExit(0)
 
 
@@ -39,7 +73,20 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_STATUS)
 
 
-def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
+def version() -> str:
+    """What a command runs on, for a report: versions, devices, commit, the compilation cache."""
+    made_on = environment.describe()
+    versions = ", ".join(f"{name} {number}" for name, number in made_on["packages"].items())
+    return (
+        f"commit    {made_on['commit'] or 'not a git checkout'}\n"
+        f"versions  Python {made_on['python']}, {versions}\n"
+        f"machine   {made_on['platform']}, {made_on['processor_cores']} cores\n"
+        f"devices   {made_on['devices']} × {made_on['device_kind']}\n"
+        f"cache     {compilation_cache.describe()}"
+    )
+
+
+def _parse(arguments: list[str], *, network_fields: list[str]) -> None:
     # A config file runs while flags are parsed, and ml_collections raises what Python raises for a
     # mistyped override: all of it is the user's input, and one line is the answer.
     try:
@@ -60,7 +107,6 @@ def _parse(arguments: list[str], *, network_fields: list[str]) -> list[str]:
         fail(f"flags: {_own_words(error)}")
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}")
-    return rest
 
 
 def _own_words(error: Exception) -> str:
@@ -83,9 +129,15 @@ def _guarded(main: Callable[[], Any]) -> None:
     # Orbax tells an error's whole story from each of its threads, and then raises it: the one line
     # that the checkpoints make of it is enough.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    compilation_cache.use()
     try:
-        main()
+        if flags.FLAGS.version:
+            print(version())
+        else:
+            main()
     except UserError as error:
+        import jax  # main has imported it
+
         if jax.process_count() > 1:
             # The other processes of the job must not wait for this one.
             fail(f"process {jax.process_index()}: {error}")

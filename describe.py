@@ -16,39 +16,29 @@ if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
 import argparse
-import dataclasses
-import json
-import pathlib
 import signal
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
-import jax
-
-import models
-from configs import files
+import command_line
 from errors import UserError
-from inspection import cost, picture
-from inspection.trace import Window
-from papers import networks as published
 
 OVERRIDE = "--config."  # begins the words that change a field of the config
 
 
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """A network, what is printed about it, and what it costs."""
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of its whole usage."""
 
-    name: str
-    network: models.Network
-    preset: models.Preset
-    cost: cost.Cost
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python describe.py --help")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Prints what the arguments ask for. Raises UserError for what it cannot understand."""
+def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, and the words among them that override a field of the config.
+
+    Raises UserError for what it cannot understand.
+    """
     parser = _Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,8 +56,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--all", action="store_true", help="one line a network")
     parser.add_argument("--picture", metavar="PATH", help="with --all: published errors over cost")
     parser.add_argument("--json", action="store_true", help="JSON and nothing else")
+    parser.add_argument(
+        "--version", action="store_true", help="versions, devices, commit and the cache"
+    )
     words = [word for word in arguments if word.startswith(OVERRIDE) and "=" in word]
     given = parser.parse_args([word for word in arguments if word not in words])
+    if given.version:
+        return given, words
     if words and not given.config:
         raise UserError(f"{words[0]}: needs --config")
     wanted = [
@@ -86,6 +81,48 @@ def main(arguments: Sequence[str]) -> None:
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
+    return given, words
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `describe.py ... | head` ends in silence
+    try:
+        read(sys.argv[1:])  # before jax is imported: a mistake is answered at once
+    except UserError as error:
+        command_line.fail(str(error))
+
+import dataclasses
+import json
+import pathlib
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+import models
+from configs import files
+from inspection import cost, picture
+from inspection.trace import Window
+from papers import networks as published
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A network, what is printed about it, and what it costs."""
+
+    name: str
+    network: models.Network
+    preset: models.Preset
+    cost: cost.Cost
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints what the arguments ask for. Raises UserError for what it cannot understand."""
+    given, words = read(arguments)
+    if given.version:
+        print(command_line.version())
+        return
     if given.picture:
         picture.check(pathlib.Path(given.picture))  # now, not after a minute of tracing
     # Shapes need no accelerator, and must not take one from a run that does.
@@ -413,17 +450,8 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line instead of its whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python describe.py --help")
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `describe.py ... | head` ends in silence
     try:
         main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        command_line.fail(str(error))

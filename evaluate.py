@@ -16,6 +16,31 @@ import shell
 if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
+from absl import flags
+
+import command_line
+
+if __name__ == "__main__":
+    flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
+    flags.DEFINE_string("step", "last", "The checkpoint: last, best (by validation), or N.")
+    flags.DEFINE_multi_string(
+        "protocol",
+        ["center"],
+        "plain, flip, center, ten_crop, grid_crop, dense, multi_scale, multi_crop_and_dense, "
+        "crop_144, or all; may be given several times.",
+    )
+    flags.DEFINE_string("data", None, "Another data set of the same classes.")
+    flags.DEFINE_string("split", "test", "test, validation or train.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
+    )
+    flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
+    flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
+    command_line.parse()  # before jax is imported: a mistake is answered at once
+
 import dataclasses
 import pathlib
 import sys
@@ -26,11 +51,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
-import command_line
 import data
+import environment
 from data.loader import Loader
 from errors import UserError
 from protocols import averaging, catalog, scoring, tables
@@ -43,25 +67,6 @@ FOLDER = "evaluations"
 ALL = "all"
 CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
 LINE_SECONDS = 10.0  # between lines of progress where the output is a file or a pipe
-
-
-def define_flags() -> None:
-    """Defines the flags; not on import, since train.py has some of the same names."""
-    flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
-    flags.DEFINE_string("step", "last", "The checkpoint: last, best (by validation), or N.")
-    flags.DEFINE_multi_string(
-        "protocol", ["center"], f"{', '.join(catalog.KINDS)}, or all; may be given several times."
-    )
-    flags.DEFINE_string("data", None, "Another data set of the same classes.")
-    flags.DEFINE_string("split", "test", "test, validation or train.")
-    flags.DEFINE_string(
-        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
-    )
-    flags.DEFINE_integer(
-        "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
-    )
-    flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
-    flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
 
 
 def main() -> None:
@@ -151,7 +156,7 @@ def evaluate(
             **scoring.report(answers, images.class_names),
             "damaged": images.damaged,
             "clock": clock,
-            "environment": workdirs.environment(),
+            "environment": environment.describe(),
         }
         path = report_path(pathlib.Path(folders[0]), report, data_name)
         path.parent.mkdir(exist_ok=True)
@@ -329,5 +334,4 @@ def report_path(
 
 
 if __name__ == "__main__":
-    define_flags()
     command_line.run(main)

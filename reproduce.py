@@ -18,19 +18,43 @@ import shell
 if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
+from absl import flags
+from ml_collections import config_flags
+
+import command_line
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "A config file, to run its own sweep().")
+    flags.DEFINE_string("study", None, "The study; its name alone does too.")
+    flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
+    flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
+    flags.DEFINE_multi_string(
+        "runs", None, "Only the runs of this label, a shell pattern; may be given again."
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Working folder, runs/studies/<study>/<data> by default; for --curves the picture.",
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+    )
+    flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
+    flags.DEFINE_bool("list", False, "Show the studies, what they cost and what is there.")
+    flags.DEFINE_bool("redraw", False, "Draw tables and figures anew from committed logs.")
+    flags.DEFINE_bool("report", False, "Write results/index.html from committed logs.")
+    flags.DEFINE_bool("check", False, "Compare what is committed with its logs.")
+    flags.DEFINE_multi_string("curves", None, "Workdirs whose curves to lay over each other.")
+    # Before jax is imported: a mistake is answered at once.
+    command_line.parse(bare="study", listed="curves")
+
 import fnmatch
 import pathlib
 import sys
 from collections.abc import Sequence
 
-import jax
-from absl import flags
-from ml_collections import config_flags
-
-import command_line
 import data as data_sets
 import studies
-import train
 from errors import UserError
 from reproduction import publishing, runner, sweep, tables
 from reproduction.curves import draw_curves
@@ -39,62 +63,46 @@ from reproduction.study import ROOT, Study, by_label
 from training import preemption
 from training.progress import table
 
-STUDY = flags.DEFINE_string("study", None, "The study; its name alone does too.")
-DATA = flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
-SEEDS = flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
-RUNS = flags.DEFINE_multi_string(
-    "runs", None, "Only the runs of this label, a shell pattern; may be given again."
-)
-OUT = flags.DEFINE_string(
-    "out", None, "Working folder, runs/studies/<study>/<data> by default; for --curves the picture."
-)
-DATA_DIR = train.DATA_DIR  # --data_dir, defined where runs are
-PUBLISH = flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
-LIST = flags.DEFINE_bool("list", False, "Show the studies, what they cost and what is there.")
-REDRAW = flags.DEFINE_bool("redraw", False, "Draw tables and figures anew from committed logs.")
-REPORT = flags.DEFINE_bool("report", False, "Write results/index.html from committed logs.")
-CHECK = flags.DEFINE_bool("check", False, "Compare what is committed with its logs.")
-CURVES = flags.DEFINE_multi_string("curves", None, "Workdirs whose curves to lay over each other.")
-
 EXIT_FAILED = 1
 README = ROOT / "README.md"
 
 
 def main() -> None:
     """Does what the flags ask for."""
-    if LIST.value:
+    given = flags.FLAGS
+    if given.list:
         print(listing())
-    elif CURVES.value:
-        print(draw_curves([pathlib.Path(path) for path in CURVES.value], OUT.value))
-    elif CHECK.value:
+    elif given.curves:
+        print(draw_curves([pathlib.Path(path) for path in given.curves], given.out))
+    elif given.check:
         check()
-    elif REDRAW.value or REPORT.value:
-        if REDRAW.value:
+    elif given.redraw or given.report:
+        if given.redraw:
             redraw(publishing.RESULTS)
         print(publishing.write_page(studies.STUDIES, publishing.RESULTS))
-    elif train.CONFIG.value is not None:
-        if STUDY.value or PUBLISH.value or SEEDS.value or DATA.value or RUNS.value:
+    elif given.config is not None:
+        if given.study or given.publish or given.seeds or given.data or given.runs:
             raise UserError("--config: a sweep is no study and says its own runs, seeds and data")
-        flag = flags.FLAGS["config"]
+        flag = given["config"]
         study, data, wanted = sweep.create(
             config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
         )
-        folder = pathlib.Path(OUT.value or f"runs/sweeps/{slug(study.name)}/{slug(data)}")
+        folder = pathlib.Path(given.out or f"runs/sweeps/{slug(study.name)}/{slug(data)}")
         seeds = sorted({seed for _, seed in wanted})
         made = runner.jobs(study, data, seeds, folder)
         reproduce(study, data, [job for job in made if (job.run.label, job.seed) in wanted], folder)
-    elif STUDY.value is None:
+    elif given.study is None:
         raise UserError("name a study, e.g. reproduce.py degradation --data=digits; or --list")
     else:
-        study = studies.study(STUDY.value)
-        data = DATA.value or next(iter(study.scales))
-        seeds = chosen_seeds(SEEDS.value, study.scale(data).seeds)
-        folder = pathlib.Path(OUT.value or _work(study, data))
+        study = studies.study(given.study)
+        data = given.data or next(iter(study.scales))
+        seeds = chosen_seeds(given.seeds, study.scale(data).seeds)
+        folder = pathlib.Path(given.out or _work(study, data))
         jobs = runner.jobs(study, data, seeds, folder)
-        if RUNS.value:
-            if PUBLISH.value:
+        if given.runs:
+            if given.publish:
                 raise UserError("--publish: needs all runs of the study; leave out --runs")
-            labels = chosen_labels(RUNS.value, [run.label for run in study.scale(data).runs])
+            labels = chosen_labels(given.runs, [run.label for run in study.scale(data).runs])
             jobs = [job for job in jobs if job.run.label in labels]
         reproduce(study, data, jobs, folder)
 
@@ -108,11 +116,10 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
 
     failed: dict[str, str] = {}
     if todo:
-        jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / runner.CACHE))
         # A data set that is not there is one line now instead of one a run.
-        data_sets.open_split(jobs[0].config.data.name, "train", DATA_DIR.value)
+        data_sets.open_split(jobs[0].config.data.name, "train", flags.FLAGS.data_dir)
         try:
-            failed = runner.run_all(todo, DATA_DIR.value)
+            failed = runner.run_all(todo, flags.FLAGS.data_dir)
         except runner.Stopped as stop:
             print(f"stopped ({stop}); run the same command again to go on", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None
@@ -125,7 +132,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
         print(f"\n{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for name, why in failed.items():
             print(f"  {name}: {why}", file=sys.stderr)
-    if PUBLISH.value:
+    if flags.FLAGS.publish:
         missing = [job.name for job in jobs if not job.finished]
         if missing:
             raise UserError(f"--publish: needs all runs; missing: {'; '.join(missing)}")
@@ -228,21 +235,5 @@ def check() -> None:
     print(f"results: {count} tables agree with their logs")
 
 
-def flagged(arguments: Sequence[str]) -> list[str]:
-    """The arguments with a study's name, or the workdirs after --curves, as flags."""
-    made, curves = [], False
-    for argument in arguments:
-        if argument == "--curves":
-            curves = True
-        elif argument.startswith("-"):
-            made.append(argument)
-        else:
-            made.append(f"--{'curves' if curves else 'study'}={argument}")
-    if curves and not any(argument.startswith("--curves=") for argument in made):
-        made.append("--curves")  # absl says what is missing
-    return made
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = flagged(sys.argv[1:])
     command_line.run(main)

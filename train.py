@@ -15,6 +15,29 @@ if __name__ == "__main__":
     # Before the slow imports, so that Ctrl-C during them is one line, too.
     shell.attach(preemption.leaving(sys.argv))
 
+from absl import flags
+from ml_collections import config_flags
+
+import command_line
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides.",
+    )
+    flags.DEFINE_string("workdir", None, "Folder of this run; the same folder resumes it.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+    )
+    flags.DEFINE_bool(
+        "extend", False, "Let a run in the workdir go on to another --config.duration."
+    )
+    flags.DEFINE_bool(
+        "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
+    )
+    command_line.parse()  # before jax is imported: a mistake is answered at once
+
 import json
 import pathlib
 from collections import deque
@@ -25,10 +48,8 @@ from functools import partial
 from typing import Any
 
 import jax
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-import command_line
 import models
 from errors import UserError
 from inspection import cost
@@ -39,36 +60,23 @@ from training.experiment import Experiment, parameter_count
 from training.losses import Batch
 from training.step import TrainState, evaluation_step, train_step
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same folder resumes it.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
-)
-EXTEND = flags.DEFINE_bool(
-    "extend", False, "Let a run in the workdir go on to another --config.duration."
-)
-DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
-)
-
 # Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly.
 STEPS_IN_FLIGHT = 16
 
 
 def main() -> None:
-    """Parses the flags and trains."""
-    config, workdir = CONFIG.value, WORKDIR.value
+    """Trains as the flags say."""
+    given = flags.FLAGS
+    config, workdir = given.config, given.workdir
     if config is None:
         raise UserError("--config is missing; see --help")
     devices.join_cluster()
-    if DRY_RUN.value:
+    if given.dry_run:
         return dry_run(config)
     if workdir is None:
         raise UserError("--workdir is missing; see --help")
     try:
-        train_and_evaluate(config, workdir, data_dir=DATA_DIR.value, extend=EXTEND.value)
+        train_and_evaluate(config, workdir, data_dir=given.data_dir, extend=given.extend)
     except preemption.Preempted as stop:
         print(stop, file=sys.stderr)
         raise SystemExit(preemption.EXIT_STATUS) from None

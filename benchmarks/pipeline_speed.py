@@ -29,13 +29,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import data
+import environment
 import input_pipeline
 import train
 from augmentations import boxes
 from configs import resnet_cifar, resnet_imagenet
 from configs.base import base
 from engines.streaming import cut
-from training import devices, experiment, workdirs
+from training import devices, experiment
 
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)
 WIDTH = flags.DEFINE_float("width", 0.25, "ResNet-18's width: 1 for an accelerator.", 0.01)
@@ -214,7 +215,7 @@ def main(_: list[str]) -> None:
     rows = [
         ("machine", f"{platform.machine()}, {os.cpu_count()} cores, {device.device_kind}"),
         ("versions", f"Python {platform.python_version()}, jax {jax.__version__}"),
-        ("commit", workdirs.environment()["commit"] or "unknown"),
+        ("commit", environment.describe()["commit"] or "unknown"),
         ("load when started", f"{os.getloadavg()[0]:.1f}"),
     ]
     with tempfile.TemporaryDirectory() as folder:

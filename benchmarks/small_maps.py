@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from absl import app
 from jax import lax
 
+import environment
 from models.layers import patches
-from training import workdirs
 from training.progress import table
 
 SHAPES = [(3, 1, 128), (3, 2, 64), (3, 2, 128), (3, 3, 64), (3, 4, 64), (5, 2, 16), (5, 4, 16)]
@@ -79,7 +79,7 @@ def main(_: list[str]) -> None:
             both = milliseconds(gradients(call), images, kernel)
             times = (f"{forward:.2f} ms", f"{both:.2f} ms")
             rows.append((f"{side}×{side}", f"{size}×{size}", str(channels), way, *times, differs))
-    made_on = workdirs.environment()
+    made_on = environment.describe()
     print(f"{platform.machine()}, {made_on['processor_cores']} cores, {made_on['device_kind']}")
     print(f"Python {made_on['python']}, jax {jax.__version__}, commit {made_on['commit']}")
     print(f"batch {BATCH}\n\n{table(rows)}")

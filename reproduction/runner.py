@@ -1,9 +1,9 @@
 """Runs what a study lacks: skips what is done, resumes what was cut off, names what failed.
 
-All runs of a study share one process and a cache of what jax compiled. Measured with ResNet-20 on
-CPU: beside its steps a run takes 16 s of processor time, a second seed 8 s in the same process and
-3 s with the cache; memory grows by 22 MB a run, 60 MB with 56 layers. And a killed process leaves
-nobody behind who still holds a run's workdir, so starting again always works.
+All runs of a study share one process. Measured with ResNet-20 on CPU: beside its steps a run takes
+16 s of processor time, a second seed 8 s in the same process and 3 s with what an earlier start
+compiled; memory grows by 22 MB a run, 60 MB with 56 layers. And a killed process leaves nobody
+behind who still holds a run's workdir, so starting again always works.
 
 May touch training and train.py; writes in a study's working folder alone.
 """
@@ -35,7 +35,6 @@ from reproduction.study import Run, Study
 from training import durations, metrics, preemption, workdirs
 from training.progress import LINE_SECONDS, table
 
-CACHE = ".compiled"  # in a study's working folder
 LOG = "log.txt"  # in a workdir: what the run said
 TRUST = 60.0  # seconds of work that weigh as much as the estimates
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+import command_line
 import models
 import reproduce
 import studies
@@ -296,7 +297,7 @@ def test_terminated_it_is_saved_and_leaves_with_75(tmp_path: pathlib.Path) -> No
     ],
 )
 def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> None:
-    assert reproduce.flagged(given) == flags
+    assert command_line.flagged(given, bare="study", listed="curves") == flags
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+import environment
 import train
 from errors import UserError
 from tests.toy import lenet_config
@@ -291,7 +292,7 @@ def test_the_cores_named_are_those_a_run_may_use() -> None:
     usable = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(usable)})
     try:
-        assert workdirs.environment()["processor_cores"] == 1
+        assert environment.describe()["processor_cores"] == 1
     finally:
         os.sched_setaffinity(0, usable)
-    assert workdirs.environment()["processor_cores"] == len(usable)
+    assert environment.describe()["processor_cores"] == len(usable)

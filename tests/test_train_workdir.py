@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import environment
 import train
 from errors import UserError
 from tests.toy import lenet_config
@@ -120,7 +121,7 @@ def test_checkpoints_without_their_config_are_not_adopted(tmp_path: pathlib.Path
 def test_a_resume_on_another_machine_says_so(
     change: dict[str, Any], said: list[str], tmp_path: pathlib.Path
 ) -> None:
-    before = workdirs.environment()
+    before = environment.describe()
     before = before | change
     workdirs.write_json(tmp_path / workdirs.ENVIRONMENT, before)
     changes = workdirs.record_environment(tmp_path, resumed=True)
@@ -129,4 +130,4 @@ def test_a_resume_on_another_machine_says_so(
     assert bool(changes) == bool(said)
     stored = json.loads((tmp_path / workdirs.ENVIRONMENT).read_text())
     assert stored.pop("earlier", None) == ([before] if said else None)
-    assert stored == workdirs.environment()
+    assert stored == environment.describe()

@@ -9,18 +9,14 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from typing import Any
 
-import jax
-
+import environment
 from errors import UserError
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 FOLDER = "checkpoints"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 @contextlib.contextmanager
@@ -167,26 +163,12 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def environment() -> dict[str, Any]:
-    """What a result depends on besides config and seed: versions, devices, commit of the code."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "processor_cores": usable_cores(),
-        "device_kind": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-        "commit": commit(),
-    }
-
-
 def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
     """Writes environment.json. Returns what differs from the steps before in a way that moves bits.
 
     Where something does, the environment of those steps stays in the file, under "earlier".
     """
-    path, now = workdir / ENVIRONMENT, environment()
+    path, now = workdir / ENVIRONMENT, environment.describe()
     before = read_object(path) if resumed and path.exists() else {}
     changes = [
         f"{name} {was} -> {now_is}"
@@ -202,39 +184,15 @@ def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
     return changes
 
 
-def _bits_depend_on(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _bits_depend_on(described: Mapping[str, Any]) -> dict[str, Any]:
     """What a curve depends on to the bit."""
-    packages = environment.get("packages", {})
-    on_cpu = environment.get("device_kind") == "cpu"
+    packages = described.get("packages", {})
+    on_cpu = described.get("device_kind") == "cpu"
     return {
         "jax": packages.get("jax"),
         "jaxlib": packages.get("jaxlib"),
-        "device kind": environment.get("device_kind"),
-        "devices": environment.get("devices"),
-        "processes": environment.get("processes"),
-        "processor cores": environment.get("processor_cores") if on_cpu else None,
+        "device kind": described.get("device_kind"),
+        "devices": described.get("devices"),
+        "processes": described.get("processes"),
+        "processor cores": described.get("processor_cores") if on_cpu else None,
     }
-
-
-def usable_cores() -> int:
-    """Processor cores this process may run on: XLA's sums on CPU depend on their number."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with "+changes" where files differ; None outside git."""
-    here = pathlib.Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        changes = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
