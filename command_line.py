@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 import compilation_cache
 import environment
+import xla_settings
 from configs.files import literal
 from errors import UserError
 
@@ -38,6 +39,7 @@ def parse(*, bare: str = "", listed: str = "") -> None:
     sys.argv[:] = [word for word in sys.argv if word not in added]
     if bare:
         sys.argv[1:] = flagged(sys.argv[1:], bare=bare, listed=listed)
+    xla_settings.apply()
     _parse(sys.argv, network_fields=added)
 
 

@@ -5,6 +5,10 @@ import tempfile
 import jax
 import pytest
 
+import xla_settings
+
+xla_settings.apply()
+
 # Set before any device is touched.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")

@@ -10,10 +10,13 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import xla_settings
 from errors import UserError
 from training import devices, experiment, metrics
 from training.checkpoints import Checkpoints
 from training.workdirs import CONFIG, FOLDER, read_object
+
+xla_settings.apply()  # in time where a notebook has not computed anything yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ def load(
     devices that hold the network, all of them by default. Raises UserError where there is no such
     run or step.
     """
+    xla_settings.check()
     workdir = pathlib.Path(workdir)
     if not (workdir / CONFIG).exists():
         raise UserError(f"{workdir}: no run here (it has no {CONFIG})")

@@ -1,0 +1,53 @@
+"""Settings that XLA reads once, when jax touches its first device: to be applied before that.
+
+jaxlib before 0.12 computes some float32 reductions wrong under `jit` on CPU, without an error: with
+i = arange(32769), x = stack((i, 0i, 0i), axis=1) and m = eye(3), the last value of
+vmap(lambda r: sum((m @ r)**2))(x) is 1,073,741,824 eager and 1,065,369,600 jitted in 0.10.2. The
+cause is the kind "reduce" of its YNNPACK fusions; without it convolutions stay as fast. Imports
+nothing of the project, and not jax.
+"""
+
+import os
+import re
+import warnings
+from importlib import metadata
+
+WRONG_BEFORE = (0, 12)  # jaxlib, major and minor version
+FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
+
+
+def apply() -> None:
+    """Adds the flags that this jaxlib needs to $XLA_FLAGS; the user's own value of one stays."""
+    given = os.environ.get("XLA_FLAGS", "")
+    if needed() and FUSIONS not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {FUSIONS}=-reduce".strip()
+
+
+def needed() -> bool:
+    """Whether the installed jaxlib computes the reductions above wrong."""
+    version = re.match(r"(\d+)\.(\d+)", metadata.version("jaxlib"))
+    return version is not None and (int(version[1]), int(version[2])) < WRONG_BEFORE
+
+
+def check() -> None:
+    """Warns if jax was started without the flags: a notebook computed something before `apply`."""
+    if needed():
+        computed, right = jitted_sum()
+        if computed != right:
+            warnings.warn(
+                "this jaxlib computes some sums wrong on CPU, and jax was started before that "
+                f"could be set right: set XLA_FLAGS={FUSIONS}=-reduce and start again",
+                stacklevel=3,
+            )
+
+
+def jitted_sum() -> tuple[float, float]:
+    """The last value of the sums above as `jit` computes it, and the right value."""
+    import jax
+    import jax.numpy as jnp
+
+    i = jnp.arange(32_769, dtype=jnp.float32)
+    x = jnp.stack((i, 0 * i, 0 * i), axis=1)
+    identity = jnp.eye(3)
+    sums = jax.jit(jax.vmap(lambda row: jnp.sum((identity @ row) ** 2)))(x)
+    return float(sums[-1]), 32_768.0**2
