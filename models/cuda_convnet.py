@@ -70,7 +70,9 @@ class CudaConvnetQuick(Network):
 class CudaConvnetLocal(Network):
     """Two convolutions, two layers without weight sharing, one dense: the files conv-local.
 
-    lrn: response normalisation before each pooling: the 11% net, without it the 13% net.
+    lrn: response normalisation before each pooling: the 11% net, without it the 13% net. Two
+    revisions of the 11% file exist. This is the one that normalises over 5 channels before each
+    pool and has 32 maps in local3; the other normalises over 9 channels after pool2 and has 64.
     pool_window: 3 overlaps, 2 does not (stride 2). dropout: rate before fc10; the files have none.
     activation: "relu" or "tanh".
     """
@@ -142,7 +144,8 @@ PRESETS = {
     "cuda_convnet_cifar10_conv_local": Preset(
         CudaConvnetLocal,
         {**_CIFAR10, "input": (24, 24, 3)},
-        "cuda-convnet, example-layers/layers-conv-local-13pct.cfg (with lrn: -11pct.cfg)",
+        "cuda-convnet, example-layers/layers-conv-local-13pct.cfg (with lrn: -11pct.cfg, the "
+        "revision with normalisation over 5 channels and 32 maps in local3)",
         published={"test error": "13%", "test error with lrn": "11%"},
         recommended_initializer="he",
     ),

@@ -26,6 +26,12 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     "one_layer": ((3, 1),),  # the 1-layer skips of He et al. 2016, Table 3
 }
 STEMS = ("imagenet", "cifar")  # 7×7/2 and a 3×3/2 max pool, or one 3×3
+# The padding of that max pool. The authors' nets of 2015 are Caffe's: none, and the last window
+# hangs over the edge. Torch's releases, those of 2016 among them, pad by 1 on all sides.
+POOL1: dict[str, dict[str, Any]] = {
+    "caffe": {"pad": 0, "ceil_mode": True},
+    "torch": {"pad": 1},
+}
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("1x1", "3x3")
 GATES = ("none", "exclusive", "shortcut_only")
@@ -164,6 +170,7 @@ class ResNet(Network):
     features: tuple[int, ...] = (64, 128, 256, 512)  # of the 3×3 layers of each stage
     block: str = "bottleneck"  # the layers of a unit, a name of BLOCKS
     stem: str = "imagenet"
+    pool1: str = "caffe"  # the padding of the ImageNet stem's pool, a name of POOL1
     shortcut: str = "B"  # "none" makes the plain net
     stride_in: str = "1x1"  # the first layer of a bottleneck (v1), or its "3x3" (v1.5)
     unit: str = "original"
@@ -179,6 +186,7 @@ class ResNet(Network):
         valid: tuple[tuple[str, Sequence[str]], ...] = (
             ("block", tuple(BLOCKS)),
             ("stem", STEMS),
+            ("pool1", tuple(POOL1)),
             ("shortcut", SHORTCUTS),
             ("stride_in", STRIDES),
             ("unit", UNITS),
@@ -230,7 +238,7 @@ class ResNet(Network):
         )(images, train)
         x = nn.relu(x)
         if imagenet:
-            x = MaxPool(3, 2, pad=1, name="pool1")(x)
+            x = MaxPool(3, 2, **POOL1[self.pool1], name="pool1")(x)
 
         unit = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         for stage, (count, features) in enumerate(zip(self.stages, self.features, strict=True)):
@@ -285,9 +293,10 @@ IMAGENET_PUBLISHED: dict[str, dict[str, str]] = {
     "resnet152_v1": {"multiply_adds": "11.3×10⁹", "top-1 error": "21.43%", "top-5 error": "5.71%"},
     "resnet200_preact": {"top-1 error": "20.7%", "top-5 error": "5.3%"},
 }
-V1_5_DEVIATION = (
+V1_5_DEVIATIONS = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
-    "1×1 layer."
+    "1×1 layer.",
+    "The max pool after conv1 pads by 1 on all sides, as in Torch; the authors' does not pad.",
 )
 
 
@@ -301,9 +310,9 @@ def _imagenet_presets() -> dict[str, Preset]:
             nets[f"resnet{depth}_{shortcut}"] = (depth, source, {"shortcut": shortcut})
     for depth in (50, 101, 152):
         nets[f"resnet{depth}_v1"] = (depth, table, {"stride_in": "1x1"})
-        nets[f"resnet{depth}_v1_5"] = (depth, table, {"stride_in": "3x3"})
+        nets[f"resnet{depth}_v1_5"] = (depth, table, {"stride_in": "3x3", "pool1": "torch"})
     source = "He et al. 2016, section 5; units of each stage as in the authors' released code"
-    nets["resnet200_preact"] = (200, source, {"unit": "preact"})
+    nets["resnet200_preact"] = (200, source, {"unit": "preact", "pool1": "torch"})
 
     presets = {}
     for name, (depth, source, overrides) in nets.items():
@@ -318,7 +327,7 @@ def _imagenet_presets() -> dict[str, Preset]:
                 **overrides,
             },
             source,
-            deviations=(V1_5_DEVIATION,) if name.endswith("v1_5") else (),
+            deviations=V1_5_DEVIATIONS if name.endswith("v1_5") else (),
             published=IMAGENET_PUBLISHED.get(name, {}),
         )
     return presets

@@ -22,6 +22,7 @@ from drawn import (
 )
 
 import models
+from inspection import cost
 from models import resnet
 
 SMALL = {"name": "resnet20_cifar10_A", "input": (8, 8, 3), "width": 0.25, "stages": (1, 1, 1)}
@@ -211,6 +212,23 @@ def test_version_one_and_a_half_strides_in_the_3x3(name: str, side: int) -> None
     )
     sides = [outputs.captured[layer].shape[1] for layer in layers]
     assert sides == [112, 56, side, 28, 28]
+
+
+@pytest.mark.parametrize(
+    ("name", "pad"),
+    [
+        # The authors' Caffe files say kernel 3, stride 2 and no pad: of 112 pixels the last window
+        # hangs over the right and bottom edge by one.
+        *((name, (0, 1)) for name in ("plain18", "resnet34_A", "resnet50_v1", "resnet152_v1")),
+        # Torch pads by 1 on both sides; of 112 pixels the last window then ends inside.
+        ("resnet50_v1_5", (1, 1)),
+        ("resnet200_preact", (1, 1)),
+    ],
+)
+def test_pool1_pads_as_its_release(name: str, pad: tuple[int, int]) -> None:
+    rows = {layer.name: layer for layer in cost.measure(models.create({"name": name})).layers}
+    assert rows["pool1"].window.pad == (pad, pad)
+    assert rows["pool1"].output == (56, 56, 64)
 
 
 def test_preactivation_carries_the_signal_unchanged() -> None:
