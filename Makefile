@@ -25,6 +25,7 @@ check: $(TESTING)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
+	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
 
 # The 20 and 56 layers of He et al. 2015, Fig. 1, plain and residual, with plain-44 between and

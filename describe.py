@@ -235,6 +235,9 @@ def page(description: Description) -> Iterator[str]:
         for what, figure in preset.published.items():
             beside = f"   (here {here[what]:,})" if what in here else ""
             yield f"  {what.replace('_', '-'):{wide}}  {figure}{beside}"
+    if preset.recommended_initializer != "paper":
+        yield ""
+        yield f"the paper's initial weights often stall; initializer={preset.recommended_initializer} trains"
     yield ""
     yield "deviations from the paper" + ("" if preset.deviations else ": none")
     for deviation in preset.deviations:

@@ -12,14 +12,12 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for. The numbers are part of the contract: never reuse or renumber one."""
+    """What a draw is for. Results depend on the numbers: never reuse or renumber one (4, 5 were)."""
 
     INIT = 0
     ORDER = 1
     AUGMENT = 2
     DROPOUT = 3
-    SPLIT = 4
-    SYNTHETIC = 5
 
 
 def key(seed: int, purpose: Purpose, step: int | jax.Array = 0) -> jax.Array:

@@ -31,7 +31,6 @@ ALEXNET_PARTS = {
 # LeCun et al. 1998, section III.B and Fig. 6: MNIST test error by size of the training set; the
 # 1.7 at 15,000 is recalled from the plot, not printed.
 LENET_FINAL = 0.95
-LENET_TRAINING = 0.35
 LENET_SIZES = {15_000: 1.7, 60_000: 0.95}
 
 # Szegedy et al. 2014, section 5: weight of the side heads' losses.
