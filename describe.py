@@ -237,7 +237,8 @@ def page(description: Description) -> Iterator[str]:
             yield f"  {what.replace('_', '-'):{wide}}  {figure}{beside}"
     if preset.recommended_initializer != "paper":
         yield ""
-        yield f"the paper's initial weights often stall; initializer={preset.recommended_initializer} trains"
+        trains = preset.recommended_initializer
+        yield f"the paper's initial weights often stall; initializer={trains} trains"
     yield ""
     yield "deviations from the paper" + ("" if preset.deviations else ": none")
     for deviation in preset.deviations:

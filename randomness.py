@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for. Results depend on the numbers: never reuse or renumber one (4, 5 were)."""
+    """What a draw is for. Results depend on the numbers: never change one, never reuse 4 and 5."""
 
     INIT = 0
     ORDER = 1
