@@ -4,8 +4,10 @@ Imports nothing heavy: a command calls `parse` above its other imports, so that 
 mistyped flag are answered at once.
 """
 
+import errno
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -20,6 +22,11 @@ from errors import UserError
 
 EXIT_STATUS = 2
 NETWORK_FIELD = "--config.model."
+# What the ground under a program may lack, in its own words: disk, permission, memory, files.
+GROUND = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 def parse(*, bare: str = "", listed: str = "") -> None:
@@ -71,8 +78,13 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """Prints one line on standard error and leaves with status 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(one_line(message), file=sys.stderr)
     raise SystemExit(EXIT_STATUS)
+
+
+def one_line(error: object) -> str:
+    """An error as it is told."""
+    return f"error: {' '.join(str(error).split())}"
 
 
 def version() -> str:
@@ -138,9 +150,27 @@ def _guarded(main: Callable[[], Any]) -> None:
         else:
             main()
     except UserError as error:
-        import jax  # main has imported it
+        from training import jobs  # main has imported it
 
-        if jax.process_count() > 1:
-            # The other processes of the job must not wait for this one.
-            fail(f"process {jax.process_index()}: {error}")
-        fail(str(error))
+        jobs.end(one_line(error), EXIT_STATUS)
+    except Exception as error:
+        from training import jobs
+
+        if line := bad_ground(error):
+            jobs.end(one_line(line), EXIT_STATUS)
+        if jobs.alone():
+            raise
+        jobs.end(traceback.format_exc(), 1)
+
+
+def bad_ground(error: Exception) -> str | None:
+    """What the machine lacks, of an error that is no mistake of the program; None for others."""
+    if isinstance(error, OSError) and error.errno in GROUND:
+        return f"{error.filename or 'input or output'}: {error.strerror}"
+    text = str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "bad_alloc" in text:
+        return (
+            "the memory is exhausted; a smaller config.batch_size or config.eval.batch_size needs "
+            "less, or more config.micro_batches"
+        )
+    return None

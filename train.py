@@ -53,7 +53,7 @@ from ml_collections import ConfigDict
 import models
 from errors import UserError
 from inspection import cost
-from training import curves, devices, metrics, progress, workdirs
+from training import curves, devices, jobs, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count
@@ -67,10 +67,10 @@ STEPS_IN_FLIGHT = 16
 def main() -> None:
     """Trains as the flags say."""
     given = flags.FLAGS
+    jobs.join()
     config, workdir = given.config, given.workdir
     if config is None:
         raise UserError("--config is missing; see --help")
-    devices.join_cluster()
     if given.dry_run:
         return dry_run(config)
     if workdir is None:
@@ -78,7 +78,8 @@ def main() -> None:
     try:
         train_and_evaluate(config, workdir, data_dir=given.data_dir, extend=given.extend)
     except preemption.Preempted as stop:
-        print(stop, file=sys.stderr)
+        if jax.process_index() == 0:
+            print(stop, file=sys.stderr)
         raise SystemExit(preemption.EXIT_STATUS) from None
 
 
@@ -114,7 +115,7 @@ def train_and_evaluate(
     mesh = devices.create_mesh()
     run = experiments.create(config, mesh, data_dir)
     description = describe(run)
-    writes = jax.process_index() == 0  # of several processes, the first keeps the books
+    writes = jax.process_index() == 0  # of several processes, one writes and prints
 
     with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
         # The workdir: one config, one run.
@@ -128,7 +129,8 @@ def train_and_evaluate(
             )
         if config.data.on_damage == "skip":
             run.pipeline.keep_damage(workdir)
-        print_plan(run, description, workdir)
+        if writes:
+            print_plan(run, description, workdir)
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
             # Restore, or start from the seed; the rows so far must be there, and the same machine.
@@ -181,7 +183,7 @@ def train(
 
     with (
         preemption.Preemption(workdir) as stop,
-        progress.Progress(start=start, total=run.steps) as display,
+        progress.Progress(start=start, total=run.steps, shown=writes) as display,
         metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
     ):
         for step in range(start, run.steps):

@@ -18,8 +18,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(workdir: pathlib.Path, data_dir: str, *words: str, count: int) -> list[subprocess.Popen]:
-    """`count` processes of one job that trains in `workdir`."""
+def start(
+    workdir: pathlib.Path, data_dir: str, *words: str, count: int, of_last: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
+    """`count` processes of one job that trains in `workdir`; the last takes `of_last` besides."""
     command = [sys.executable, "train.py", *words, f"--workdir={workdir}", f"--data_dir={data_dir}"]
     running = []
     for rank in range(count):
@@ -34,7 +36,7 @@ def start(workdir: pathlib.Path, data_dir: str, *words: str, count: int) -> list
         clean = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
         running.append(
             subprocess.Popen(
-                command,
+                [*command, *(of_last if rank == count - 1 else ())],
                 cwd=ROOT,
                 env=clean | (job if count > 1 else {}),
                 stdout=subprocess.PIPE,
@@ -46,10 +48,13 @@ def start(workdir: pathlib.Path, data_dir: str, *words: str, count: int) -> list
 
 
 def finish(running: list[subprocess.Popen], status: int = 0) -> list[str]:
-    """What each process said, all of them gone with that status."""
+    """What each process said, all of them gone with that status; without what Gloo says."""
     said = [process.communicate(timeout=600)[0] for process in running]
     assert [process.returncode for process in running] == [status] * len(running), said
-    return said
+    return [
+        "".join(line for line in text.splitlines(keepends=True) if not line.startswith("[Gloo]"))
+        for text in said
+    ]
 
 
 def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -70,11 +75,34 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
     one = start(tmp_path / "one", str(tmp_path), *words, count=1)
     finish(one)
     said = finish(start(tmp_path / "two", str(tmp_path), *words, count=2))
-    assert all("devices  2 × cpu, 2 process(es)" in text for text in said)
-    assert ["curves:" in text for text in said] == [True, False]  # the first keeps the books
+    assert "devices  2 × cpu, 2 process(es)" in said[0]
+    assert "step 4/4" in said[0]
+    assert "curves:" in said[0]
+    assert said[1] == ""  # plan, progress and table are printed once
     together = numbers(rows(tmp_path / "two"))
     assert together.shape == (2, 4)
     np.testing.assert_allclose(together, numbers(rows(tmp_path / "one")), rtol=2e-5)
+
+
+def test_an_error_in_one_process_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
+    words = ("--config=configs/lenet5.py:scale=smoke",)
+    wrong = ("--config.batch_size=7",)  # of the second process alone
+    said = finish(start(tmp_path / "run", str(tmp_path), *words, count=2, of_last=wrong), 2)
+    assert "error" not in said[0]
+    assert said[1].startswith("process 1: error: config.batch_size=7 cannot be shared evenly")
+    assert said[1].count("\n") == 1
+
+
+@pytest.mark.slow
+def test_an_error_within_the_loop_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
+    """Of the process that writes, while the other waits for it in the first step."""
+    (tmp_path / "run" / "metrics.jsonl.partial").mkdir(parents=True)
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    words = ("--config=configs/lenet5.py:scale=smoke",)
+    said = finish(start(tmp_path / "run", str(tmp_path), *words, count=2), 2)
+    assert said[0].splitlines()[-1].startswith("process 0: error: ")
+    assert "metrics.jsonl: cannot be written (Is a directory)" in said[0]
+    assert said[1] == ""
 
 
 @pytest.mark.slow

@@ -4,24 +4,10 @@ This is what `jax.pmap` was used for; `jax.jit` over a mesh runs unchanged on 1 
 hosts and gives the same metrics on all of them.
 """
 
-import os
-
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
-
-# What the launchers that jax.distributed detects set for each of their processes.
-CLUSTER_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS")
-
-
-def join_cluster() -> None:
-    """Joins the other processes of a job that srun or mpirun started, or that names a coordinator.
-
-    Alone on a machine there is nothing to join: jax.distributed would raise.
-    """
-    if any(os.environ.get(name) for name in CLUSTER_VARIABLES):
-        jax.distributed.initialize()
 
 
 def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:

@@ -11,13 +11,16 @@ LINE_SECONDS = 10.0  # between lines where the output is a file or a pipe
 
 
 class Progress:
-    """Loss, error, images/s and time left. A bar on a terminal, a line now and then elsewhere."""
+    """Loss, error, images/s and time left. A bar on a terminal, a line now and then elsewhere.
 
-    def __init__(self, *, start: int, total: int):
-        self.total, self.start = total, start
+    shown: whether this process prints; of a job one does.
+    """
+
+    def __init__(self, *, start: int, total: int, shown: bool = True):
+        self.total, self.start, self.shown = total, start, shown
         self.began = self.said = time.monotonic()
         self.text = ""
-        terminal = sys.stderr.isatty()
+        terminal = shown and sys.stderr.isatty()
         self.bar = (
             tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if terminal else None
         )
@@ -50,7 +53,7 @@ class Progress:
             self.bar.update(done - self.bar.n)
             return
         now = time.monotonic()
-        if done == self.total or now - self.said >= LINE_SECONDS:
+        if self.shown and (done == self.total or now - self.said >= LINE_SECONDS):
             self.said = now
             left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
             told = f", {self.text}" if self.text else ""
@@ -58,7 +61,8 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Prints a line without breaking the bar."""
-        tqdm.write(text)
+        if self.shown:
+            tqdm.write(text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
