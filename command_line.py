@@ -149,13 +149,11 @@ def _guarded(main: Callable[[], Any]) -> None:
             print(version())
         else:
             main()
-    except UserError as error:
-        from training import jobs  # main has imported it
-
-        jobs.end(one_line(error), EXIT_STATUS)
     except Exception as error:
-        from training import jobs
+        import jobs  # slow, and main has imported it
 
+        if isinstance(error, UserError):
+            jobs.end(one_line(error), EXIT_STATUS)
         if line := bad_ground(error):
             jobs.end(one_line(line), EXIT_STATUS)
         if jobs.alone():

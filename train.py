@@ -50,10 +50,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+import jobs
 import models
 from errors import UserError
 from inspection import cost
-from training import curves, devices, jobs, metrics, progress, workdirs
+from training import curves, devices, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count

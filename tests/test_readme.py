@@ -72,6 +72,7 @@ def test_the_map_names_what_is_there() -> None:
         "compilation_cache.py",
         "environment.py",
         "errors.py",
+        "jobs.py",
         "randomness.py",
         "shell.py",
         "xla_settings.py",
