@@ -55,13 +55,14 @@ from tqdm import tqdm
 
 import data
 import environment
+import sharding
 from data.loader import Loader
 from errors import UserError
 from protocols import averaging, catalog, scoring, tables
 from protocols.catalog import Protocol
 from protocols.predictions import Predictor
 from protocols.scoring import Answers
-from training import devices, trained, workdirs
+from training import trained, workdirs
 
 FOLDER = "evaluations"
 ALL = "all"
@@ -109,11 +110,11 @@ def evaluate(
     Returns what was written to evaluations/, a dict a protocol. Raises UserError for bad input.
     """
     # The networks, on all devices of this process.
-    mesh = devices.create_mesh()
+    mesh = sharding.create_mesh()
     loaded = []
     for folder in folders:
         # On one device first: the training batch need not be a multiple of this machine's.
-        single = devices.create_mesh(list(mesh.devices.flat[:1]))
+        single = sharding.create_mesh(list(mesh.devices.flat[:1]))
         loaded.append(trained.load(folder, step=step, data_dir=data_dir, mesh=single))
     images = open_images(loaded, folders, data_name, split, data_dir)
     batch = min(batch_size or max(run.config.eval.batch_size for run in loaded), len(images))

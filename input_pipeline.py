@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
 import command_line
@@ -31,10 +31,11 @@ from augmentations import recipe as recipes
 from augmentations import sheet
 from augmentations.recipe import Recipe
 from data.loader import Loader
-from engines.resident import Part, Resident, load_part, replicate, sharded
+from engines.resident import Part, Resident, load_part
 from engines.streaming import Streaming
 from errors import UserError
 from randomness import Purpose, key
+from sharding import create_mesh, replicate, sharded
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
@@ -333,7 +334,7 @@ def _engine(
 def main() -> None:
     """Draws the sheet of a configuration's images: `--config=... --show=augment.png`."""
     flag = flags.FLAGS
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    mesh = create_mesh(jax.devices()[:1])
     sheet.draw(create(flag.config, mesh, flag.data_dir), flag.show)
     print(flag.show)
 

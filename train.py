@@ -52,9 +52,10 @@ from ml_collections import ConfigDict
 
 import jobs
 import models
+import sharding
 from errors import UserError
 from inspection import cost
-from training import curves, devices, metrics, progress, workdirs
+from training import curves, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment, parameter_count
@@ -86,7 +87,7 @@ def main() -> None:
 
 def dry_run(config: ConfigDict) -> None:
     """Checks a config and says what it would train; reads no image and writes nothing."""
-    run = experiments.create(config, devices.create_mesh(), data=False)
+    run = experiments.create(config, sharding.create_mesh(), data=False)
     description = describe(run)
     print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
     print_plan(run, description, "none, this is a dry run")
@@ -113,7 +114,7 @@ def train_and_evaluate(
     workdir = pathlib.Path(workdir)
 
     # Devices, data, network, optimizer: all checked before anything is written or compiled.
-    mesh = devices.create_mesh()
+    mesh = sharding.create_mesh()
     run = experiments.create(config, mesh, data_dir)
     description = describe(run)
     writes = jax.process_index() == 0  # of several processes, one writes and prints
@@ -244,7 +245,7 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
     """The run's jitted functions: update(state, inputs), evaluate(state, batches), and
     observe(state, validation error), by which the schedule's history learns of an evaluation.
     """
-    whole = devices.replicated(run.mesh)
+    whole = sharding.replicated(run.mesh)
     remember = jax.jit(run.schedule.after_evaluation, out_shardings=whole)
 
     @partial(jax.jit, donate_argnums=0, out_shardings=whole)

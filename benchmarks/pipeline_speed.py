@@ -31,12 +31,13 @@ from PIL import Image
 import data
 import environment
 import input_pipeline
+import sharding
 import train
 from augmentations import boxes
 from configs import resnet_cifar, resnet_imagenet
 from configs.base import base
 from engines.streaming import cut
-from training import devices, experiment
+from training import experiment
 
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)
 WIDTH = flags.DEFINE_float("width", 0.25, "ResNet-18's width: 1 for an accelerator.", 0.01)
@@ -85,7 +86,7 @@ def pipeline(data_dir: str | None, **fields: object) -> input_pipeline.Pipeline:
     config = base()
     config.batch_size = BATCH
     config.data.update(fields)
-    return input_pipeline.create(config, devices.create_mesh(jax.devices()[:1]), data_dir)
+    return input_pipeline.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
 
 
 def resident(data_dir: str) -> list[tuple[str, str]]:
@@ -164,7 +165,7 @@ def streaming(root: pathlib.Path, workers: int) -> list[tuple[str, str]]:
 
 def against_step(engine: str, config: ConfigDict, data_dir: str | None) -> list[tuple[str, str]]:
     """What train.py's step takes alone, and together with fetching its batches."""
-    run = experiment.create(config, devices.create_mesh(), data_dir)
+    run = experiment.create(config, sharding.create_mesh(), data_dir)
     update, _, _ = train.compiled(run)
     state = run.create_state()
     waited = start = 0.0

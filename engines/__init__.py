@@ -1,1 +1,4 @@
-"""What feeds input_pipeline: resident, streaming. May import augmentations, data, randomness."""
+"""What feeds input_pipeline: resident and streaming.
+
+May import augmentations, data, randomness, sharding.
+"""

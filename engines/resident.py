@@ -11,27 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from data.loader import Loader
 from engines.streaming import CHUNK, evenly_spaced
 from randomness import epoch_order
-
-
-def sharded(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: its rows over all devices."""
-    return NamedSharding(mesh, PartitionSpec("batch"))
-
-
-def shard(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """A global batch, of which each process puts its own rows on its own devices."""
-    return jax.make_array_from_callback(array.shape, sharded(mesh), lambda index: array[index])
-
-
-def replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
-    """A whole copy on every device."""
-    sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+from sharding import replicate, shard, sharded
 
 
 @dataclasses.dataclass(frozen=True)

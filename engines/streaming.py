@@ -25,13 +25,14 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from PIL import Image
 
 from augmentations import boxes
 from augmentations.recipe import Recipe
 from data.loader import Example, Loader
 from randomness import Purpose, epoch_order, host_draws
+from sharding import sharded
 
 # Batches ready on the device; more would only hold memory (38 MB each for 256 images of 224²).
 AHEAD = 2
@@ -262,7 +263,7 @@ class Streaming:
         workers: int,
     ) -> None:
         self._parts, self._recipe, self._workers = parts, recipe, workers
-        self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
+        self._sharding = sharded(mesh)
         self._batch_size = batch_size
         rows = self._local_rows(batch_size)
         examples = Examples(parts["train"], recipe, seed, batch_size, rows)

@@ -3,5 +3,5 @@
 `geometry` has the boxes of every protocol, `catalog` the protocols by name, `dense` the fully
 convolutional form of a network, `averaging` the order in which scores become posteriors,
 `predictions` runs them, `scoring` counts.
-May import augmentations, data, engines, errors, inspection, models, papers, training.
+May import augmentations, data, engines, errors, inspection, models, papers, sharding, training.
 """

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+import sharding
 from augmentations import boxes
 from engines import streaming
 from errors import UserError
@@ -25,7 +26,6 @@ from inspection import cost
 from protocols import averaging, catalog, dense
 from protocols.catalog import Protocol
 from protocols.geometry import Size, View
-from training import devices
 from training.trained import Trained
 
 # Dispatches under way at once: enough to keep a device busy, and their views in memory.
@@ -50,7 +50,7 @@ class Predictor:
         self.recipe = trained.pipeline.recipe
         self.network = trained.network.clone(heads=())
         self._held = jax.device_put(
-            (trained.variables, trained.pipeline.statistics), devices.replicated(mesh)
+            (trained.variables, trained.pipeline.statistics), sharding.replicated(mesh)
         )
         self._programs: dict[Any, Callable] = {}
         self._costs: dict[tuple[Size, bool], int] = {}
@@ -157,10 +157,9 @@ class Predictor:
         average: str,
     ) -> jax.Array:
         """Dispatches one view of a full batch of stored images, or of cut ones (box None)."""
-        sharded = NamedSharding(self.mesh, PartitionSpec(devices.AXIS))
         arguments = (
             *self._held,
-            jax.device_put(pixels, sharded),
+            jax.device_put(pixels, sharding.sharded(self.mesh)),
             None if box is None else np.asarray(box, np.float32),
             np.asarray(view.mirrored),
         )

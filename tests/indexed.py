@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from configs.base import base
 from data import Damaged
+from sharding import create_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +46,7 @@ def indices(images: Any) -> np.ndarray:
 
 
 def mesh(devices: int) -> Mesh:
-    return jax.make_mesh(
-        (devices,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
-    )
+    return create_mesh(jax.devices()[:devices])
 
 
 def config(batch_size: int = 16, **fields: Any) -> ConfigDict:

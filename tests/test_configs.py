@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sharding
 import train
 from errors import UserError
-from training import devices, experiment, metrics
+from training import experiment, metrics
 from training.step import TrainState, create_state, train_step
 
 FAMILIES = (
@@ -38,8 +39,8 @@ def config_of(family: str, argument: str = "") -> Any:
 @pytest.fixture
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs on one of the session's eight devices: a smaller program to compile."""
-    mesh = devices.create_mesh(jax.devices()[:1])
-    monkeypatch.setattr(devices, "create_mesh", lambda: mesh)
+    mesh = sharding.create_mesh(jax.devices()[:1])
+    monkeypatch.setattr(sharding, "create_mesh", lambda: mesh)
 
 
 SMOKE = [
@@ -73,7 +74,7 @@ def initial(run: experiment.Experiment) -> TrainState:
 def test_a_family_trains(family: str, argument: str, one_device: None, data_dir: str) -> None:
     """Its own steps on images of the paper's shape: all parameters move, the loss stays finite."""
     config = config_of(family, argument)
-    run = experiment.create(config, devices.create_mesh(), data_dir)
+    run = experiment.create(config, sharding.create_mesh(), data_dir)
 
     @partial(jax.jit, compiler_options=QUICKLY)
     def update(state: Any, inputs: Any) -> Any:
@@ -166,7 +167,7 @@ def test_the_training_step_of_a_variant_traces(
 ) -> None:
     """The whole config is valid, and state and metrics keep their shapes and types over a step."""
     config = config_of(family, argument)
-    run = experiment.create(config, devices.create_mesh(), data=False)
+    run = experiment.create(config, sharding.create_mesh(), data=False)
     state = jax.eval_shape(partial(initial, run))
     count = config.batch_size
     batch = {

@@ -13,10 +13,11 @@ from PIL import Image
 
 import data
 import evaluate
+import sharding
 from errors import UserError
 from protocols import scoring, tables
 from tests.toy import lenet_config
-from training import devices, experiment
+from training import experiment
 from training.checkpoints import Checkpoints
 from training.trained import load
 
@@ -31,7 +32,7 @@ def run(tmp_path_factory, data_dir) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("run")
     config = lenet_config(**{"data.validation": 16})
     (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-    single = devices.create_mesh(jax.devices()[:1])
+    single = sharding.create_mesh(jax.devices()[:1])
     made = experiment.create(config, single, data_dir)
     state = made.create_state()
     # The other one always gives the same answer, that which is right least often.

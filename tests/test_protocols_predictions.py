@@ -16,6 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import models
+import sharding
 from augmentations import normalize, recipe
 from errors import UserError
 from inspection import cost
@@ -23,7 +24,6 @@ from models.layers import Conv, Dense, GlobalAvgPool
 from models.network import Network
 from protocols import averaging, dense
 from protocols.predictions import Predictor
-from training import devices
 from training.trained import Trained
 
 DATA = {"augment": (), "size": 16, "short_side": 0, "channels": 0}
@@ -60,7 +60,7 @@ def trained(network: Network, *calls: str, seed: int = 0, statistics=None) -> Tr
 
 
 def predictor(run: Trained, count: int = 1, batch: int = 8) -> Predictor:
-    return Predictor(run, devices.create_mesh(jax.devices()[:count]), batch)
+    return Predictor(run, sharding.create_mesh(jax.devices()[:count]), batch)
 
 
 def images(count: int, height: int = 18, width: int = 18, channels: int = 1) -> np.ndarray:

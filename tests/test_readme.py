@@ -74,6 +74,7 @@ def test_the_map_names_what_is_there() -> None:
         "errors.py",
         "jobs.py",
         "randomness.py",
+        "sharding.py",
         "shell.py",
         "xla_settings.py",
     }

@@ -227,7 +227,9 @@ def test_version_one_and_a_half_strides_in_the_3x3(name: str, side: int) -> None
 )
 def test_pool1_pads_as_its_release(name: str, pad: tuple[int, int]) -> None:
     rows = {layer.name: layer for layer in cost.measure(models.create({"name": name})).layers}
-    assert rows["pool1"].window.pad == (pad, pad)
+    window = rows["pool1"].window
+    assert window is not None
+    assert window.pad == (pad, pad)
     assert rows["pool1"].output == (56, 56, 64)
 
 

@@ -18,8 +18,9 @@ import configs.nin
 import configs.resnet_cifar
 import configs.resnet_imagenet
 import input_pipeline
+import sharding
 from errors import UserError
-from training import devices, schedules
+from training import schedules
 from training.durations import in_steps
 
 
@@ -39,7 +40,7 @@ def rates(schedule: schedules.Schedule, *steps: int) -> list[float]:
 def recipe(family: ModuleType, argument: str) -> schedules.Schedule:
     """The schedule of a config, with the steps an epoch that its data and batch give."""
     config = family.get_config(argument)
-    declared = input_pipeline.declare(config, devices.create_mesh(jax.devices()[:1]))
+    declared = input_pipeline.declare(config, sharding.create_mesh(jax.devices()[:1]))
     steps = partial(
         in_steps, steps_per_epoch=declared.steps_per_epoch, batch_size=config.batch_size
     )

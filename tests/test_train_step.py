@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
+import sharding
 from errors import UserError
 from models import Outputs
 from tests.toy import batch, toy
-from training import devices, losses, optimizers, schedules
+from training import losses, optimizers, schedules
 from training.step import TrainState, create_state, evaluation_step, train_step
 
 CROSS_ENTROPY = {"kind": "cross_entropy", "label_smoothing": 0.0}
@@ -33,20 +33,14 @@ def steps(network, weights, *, mesh=None, count=3, size=16, mapped=False):
         seed=0,
     )
     state = create_state(network, loss, optimizer, seed=0)
+    mesh = mesh or sharding.create_mesh(jax.devices()[:1])
+    state = jax.device_put(state, sharding.replicated(mesh))
     if mapped:
-        n = jax.local_device_count()
-        state = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), state)
-        update = jax.pmap(partial(step, axis_name="batch"), axis_name="batch")
-        for index in range(count):
-            shards = jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch(size, index))
-            state, metrics = update(state, shards)
-        return jax.tree.map(lambda x: x[0], (state, metrics))
-    mesh = mesh or devices.create_mesh(jax.devices()[:1])
-    state = jax.device_put(state, devices.replicated(mesh))
-    update = jax.jit(step, out_shardings=devices.replicated(mesh))
-    sharded = NamedSharding(mesh, PartitionSpec(devices.AXIS))
+        update = sharding.pmapped(step, mesh)
+    else:
+        update = jax.jit(step, out_shardings=sharding.replicated(mesh))
     for index in range(count):
-        state, metrics = update(state, jax.device_put(batch(size, index), sharded))
+        state, metrics = update(state, jax.device_put(batch(size, index), sharding.sharded(mesh)))
     return state, metrics
 
 
@@ -97,20 +91,22 @@ def test_zero_weight_heads_leave_the_trunk_as_without_heads() -> None:
 def test_one_and_eight_devices_agree_with_dropout_and_grouped_statistics() -> None:
     network = toy(heads=HEADS, batch_norm_group=2)
     assert jax.device_count() == 8
-    assert_close(steps(network, WEIGHTS), steps(network, WEIGHTS, mesh=devices.create_mesh()), 1e-5)
+    eight = steps(network, WEIGHTS, mesh=sharding.create_mesh())
+    assert_close(steps(network, WEIGHTS), eight, 1e-5)
 
 
 def test_whole_batch_statistics_do_not_depend_on_the_devices_either() -> None:
     assert_close(
-        steps(toy(), {"main": 1.0}), steps(toy(), {"main": 1.0}, mesh=devices.create_mesh())
+        steps(toy(), {"main": 1.0}), steps(toy(), {"main": 1.0}, mesh=sharding.create_mesh())
     )
 
 
 def test_the_same_step_under_pmap_gives_equal_metrics() -> None:
     """With dropout off: under pmap each device draws a mask for its own shard."""
     network = toy(heads=HEADS, batch_norm_group=2, dropout=0.0)
-    jitted, metrics = steps(network, WEIGHTS, mesh=devices.create_mesh())
-    mapped, mapped_metrics = steps(network, WEIGHTS, mapped=True)
+    mesh = sharding.create_mesh()
+    jitted, metrics = steps(network, WEIGHTS, mesh=mesh, count=10)
+    mapped, mapped_metrics = steps(network, WEIGHTS, mesh=mesh, count=10, mapped=True)
     assert_close(metrics, mapped_metrics)
     assert_close(jitted.params, mapped.params)
     assert_close(jitted.batch_stats, mapped.batch_stats)

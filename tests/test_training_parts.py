@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
+import sharding
 import train
 from configs.base import base
 from errors import UserError
@@ -23,7 +23,6 @@ from training import (
     alarms,
     averaging,
     batch_norm,
-    devices,
     experiment,
     losses,
     metrics,
@@ -58,9 +57,9 @@ def stepped(network: Any, *, count: int = 2, mesh: Any = None, **options: Any) -
         **options,
     )
     state = create_state(network, loss, optimizer, seed=0, schedule=schedule, averaging=chosen)
-    mesh = mesh or devices.create_mesh(jax.devices()[:1])
-    whole = devices.replicated(mesh)
-    sharded = NamedSharding(mesh, PartitionSpec(devices.AXIS))
+    mesh = mesh or sharding.create_mesh(jax.devices()[:1])
+    whole = sharding.replicated(mesh)
+    sharded = sharding.sharded(mesh)
     update = jax.jit(step, out_shardings=whole)
     state = jax.device_put(state, whole)
     for index in range(count):
@@ -77,7 +76,7 @@ def test_accumulation_over_four_parts_is_one_batch_four_times_the_size() -> None
     network = toy(heads=HEADS, batch_norm_group=2, dropout=0.0)
     whole = stepped(network)
     assert_close(whole, stepped(network, micro_batches=4))
-    assert_close(whole, stepped(network, micro_batches=4, mesh=devices.create_mesh()))
+    assert_close(whole, stepped(network, micro_batches=4, mesh=sharding.create_mesh()))
 
 
 def test_parts_are_whole_groups_and_hold_every_image_once() -> None:
@@ -314,7 +313,7 @@ def test_what_does_not_go_together_is_said_before_anything_compiles(
         for part in path:
             place = place[part]
         place[last] = value
-    mesh = devices.create_mesh(jax.devices()[:1])
+    mesh = sharding.create_mesh(jax.devices()[:1])
     with pytest.raises(UserError, match=message) as raised:
         experiment.create(config.lock(), mesh, data=False)
     assert "\n" not in str(raised.value)

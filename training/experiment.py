@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 import models
+import sharding
 from errors import UserError
 from models.lenet import LeNet5
 from randomness import Purpose, key
@@ -23,7 +24,6 @@ from training import (
     alarms,
     averaging,
     batch_norm,
-    devices,
     levenberg_marquardt,
     losses,
     optimizers,
@@ -104,7 +104,7 @@ class Experiment:
             schedule=self.schedule,
             averaging=self.averaging,
         )
-        return jax.device_put(state, devices.replicated(self.mesh))
+        return jax.device_put(state, sharding.replicated(self.mesh))
 
     def before_step(self, state: TrainState, step: int) -> TrainState:
         """The state with what is estimated anew before each pass: LeNet-5's curvatures."""
@@ -123,7 +123,7 @@ class Experiment:
         if self.config.optimizer.name != "levenberg_marquardt":
             return None
         estimate = functools.partial(levenberg_marquardt.curvature, self.network)
-        return jax.jit(estimate, out_shardings=devices.replicated(self.mesh))
+        return jax.jit(estimate, out_shardings=sharding.replicated(self.mesh))
 
     def after_last_step(self, state: TrainState) -> TrainState:
         """The state with batch-norm statistics of the final weights, where the config has it so.
@@ -141,7 +141,7 @@ class Experiment:
             state.variables,
             batches,
             network=self.network,
-            sharding=devices.replicated(self.mesh),
+            sharding=sharding.replicated(self.mesh),
         )
         if state.averages:
             return state.replace(averages={**state.averages, "batch_stats": batch_stats})
@@ -154,7 +154,7 @@ class Experiment:
         Made of host values: of those, every process of a job can place its part.
         """
         values = jax.device_get(empty_window(self.loss))
-        return jax.device_put(values, devices.replicated(self.mesh))
+        return jax.device_put(values, sharding.replicated(self.mesh))
 
     def due(self, step: int) -> set[str]:
         """What is to be done after `step` steps: "log", "evaluate", "save"; all after the last."""

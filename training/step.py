@@ -4,8 +4,9 @@ Nothing here logs, reads or writes; what a step needs is bound once with functoo
 randomness is a function of (seed, step).
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,57 +95,89 @@ def train_step(
     batch: "image" [N, H, W, C], "label" [N], "mask" [N].
     micro_batches: parts of the batch whose gradients are computed one after the other and summed:
         memory for time. Each holds whole batch-norm groups, and the running statistics move once.
-    axis_name: set by a caller that maps the step over devices by hand (jax.pmap): gradients,
-        statistics and metrics are averaged over that axis. Under jit and a mesh it stays None.
+    axis_name: the axis of jax.pmap (sharding.pmapped), over which gradients, statistics and metrics
+        are averaged; None under jax.jit, where `batch` is the whole batch.
     """
-
-    def measure(batch: Batch, dropout: jax.Array) -> tuple[Any, dict[str, jax.Array], Any]:
-        """Gradients, metrics and moved batch statistics of (a part of) the batch."""
-
-        def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-            outputs, changed = network.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                batch["image"],
-                train=True,
-                rngs={"dropout": dropout},
-                mutable=["batch_stats"],
-            )
-            metrics = loss(outputs, batch)
-            return metrics["loss"], (metrics, changed.get("batch_stats", {}))
-
-        gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
-        return gradients, metrics, batch_stats
-
     dropout = key(seed, Purpose.DROPOUT, state.step)
-    if micro_batches == 1:
-        gradients, metrics, batch_stats = measure(batch, dropout)
-    else:
-        group = getattr(network, "batch_norm_group", 0) or 1
-        micro = split(batch, micro_batches, group)
-
-        def add(sums: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-            images, index = part
-            share = images["mask"].sum() / jnp.maximum(batch["mask"].sum(), 1)
-            measured = measure(images, jax.random.fold_in(dropout, index))
-            return jax.tree.map(lambda total, x: total + share * x, sums, measured), None
-
-        one = jax.tree.map(lambda x: x[0], micro)
-        like = jax.eval_shape(measure, one, dropout)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-        (gradients, metrics, batch_stats), _ = jax.lax.scan(
-            add, zeros, (micro, jnp.arange(micro_batches))
-        )
     if axis_name is not None:
-        gradients, metrics, batch_stats = jax.lax.pmean(
-            (gradients, metrics, batch_stats), axis_name
-        )
+        dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
+    measure = partial(gradients, state, network=network, loss=loss)
+    if micro_batches == 1:
+        measured = measure(batch, dropout)
+    else:
+        measured = accumulated(measure, split(batch, micro_batches, _group(network)), dropout)
+    if axis_name is not None:
+        measured = jax.lax.pmean(measured, axis_name)
+    state = updated(
+        state, measured, loss=loss, optimizer=optimizer, schedule=schedule, averaging=averaging
+    )
+    return state, measured.metrics
 
+
+class Measured(NamedTuple):
+    """What a step takes from its images: gradients, metrics and the moved running statistics."""
+
+    gradients: Any
+    metrics: dict[str, jax.Array]
+    batch_stats: Any
+
+
+def gradients(
+    state: TrainState, batch: Batch, dropout: jax.Array, *, network: Network, loss: Loss
+) -> Measured:
+    """Gradients of the loss, its metrics and the moved batch statistics on (a part of) a batch."""
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        outputs, changed = network.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch["image"],
+            train=True,
+            rngs={"dropout": dropout},
+            mutable=["batch_stats"],
+        )
+        metrics = loss(outputs, batch)
+        return metrics["loss"], (metrics, changed.get("batch_stats", {}))
+
+    found, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+    return Measured(found, metrics, batch_stats)
+
+
+def accumulated(
+    measure: Callable[[Batch, jax.Array], Measured], parts: Batch, dropout: jax.Array
+) -> Measured:
+    """`measure` on each of the parts [parts, n, ...] in turn, averaged by their unmasked images."""
+    images = jnp.maximum(parts["mask"].sum(), 1)
+
+    def add(sums: Measured, part: tuple[Batch, jax.Array]) -> tuple[Measured, None]:
+        batch, index = part
+        share = batch["mask"].sum() / images
+        measured = measure(batch, jax.random.fold_in(dropout, index))
+        return jax.tree.map(lambda total, x: total + share * x, sums, measured), None
+
+    one = jax.tree.map(lambda x: x[0], parts)
+    like = jax.eval_shape(measure, one, dropout)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    sums, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(len(parts["mask"]))))
+    return sums
+
+
+def updated(
+    state: TrainState,
+    measured: Measured,
+    *,
+    loss: Loss,
+    optimizer: optax.GradientTransformationExtraArgs,
+    schedule: Schedule,
+    averaging: Averaging,
+) -> TrainState:
+    """The state after one update by what was measured: weights, window, history and averages."""
     rate = schedule.rate(state.history, state.step)
     updates, opt_state = optimizer.update(
-        gradients, state.opt_state, state.params, learning_rate=rate
+        measured.gradients, state.opt_state, state.params, learning_rate=rate
     )
     params = optax.apply_updates(state.params, updates)
     done = state.step + 1
+    metrics, batch_stats = measured.metrics, measured.batch_stats
     finite = jnp.isfinite(metrics["loss"])
     window = {name: state.window[name] + metrics[name] for name in loss.names}
     window["steps"] = state.window["steps"] + 1
@@ -152,7 +185,7 @@ def train_step(
     window["not_finite"] = jnp.where(
         finite | (state.window["not_finite"] >= 0), state.window["not_finite"], state.step
     )
-    state = state.replace(
+    return state.replace(
         step=done,
         params=params,
         batch_stats=batch_stats,
@@ -163,7 +196,10 @@ def train_step(
             state.averages, done, {"params": params, "batch_stats": batch_stats}
         ),
     )
-    return state, metrics
+
+
+def _group(network: Network) -> int:
+    return getattr(network, "batch_norm_group", 0) or 1
 
 
 def split(batch: Batch, parts: int, group: int) -> Batch:

@@ -10,9 +10,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import sharding
 import xla_settings
 from errors import UserError
-from training import devices, experiment, metrics
+from training import experiment, metrics
 from training.checkpoints import Checkpoints
 from training.workdirs import CONFIG, FOLDER, read_object
 
@@ -67,9 +68,9 @@ def load(
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     config = ConfigDict(stored).lock()
-    run = experiment.create(config, mesh or devices.create_mesh(), data_dir)
+    run = experiment.create(config, mesh or sharding.create_mesh(), data_dir)
     # The shapes alone: weights that a checkpoint replaces need not be drawn.
-    whole = devices.replicated(run.mesh)
+    whole = sharding.replicated(run.mesh)
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
         jax.eval_shape(run.create_state),
