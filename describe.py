@@ -99,6 +99,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+from tabulate import SEPARATING_LINE, tabulate
 
 import models
 from configs import files
@@ -277,10 +278,10 @@ def _changed_fields(description: Description) -> str:
 
 def _table(measured: cost.Cost) -> Iterator[str]:
     header = (
-        "layer", "kind", "kernel / stride / pad", "output", "sees", "params", "multiply-adds ", "%"
+        "layer", "kind", "kernel / stride / pad", "output", "field", "params", "multiply-adds ", "%"
     )  # fmt: skip
     rows: list[tuple[str, ...]] = [header]
-    total = measured.multiply_adds or 1
+    whole = measured.multiply_adds or 1
     for layer in measured.layers:
         again = f" ({layer.calls} times)" if layer.calls > 1 else ""
         sees = layer.receptive_field
@@ -293,13 +294,18 @@ def _table(measured: cost.Cost) -> Iterator[str]:
                 "" if sees is None else _side(sees),
                 f"{layer.params:,}",
                 f"{layer.multiply_adds:,}" + ("*" if _is_own_word(layer) else " "),
-                f"{100 * layer.multiply_adds / total:.2f}",
+                f"{100 * layer.multiply_adds / whole:.2f}",
             )
         )
-    rows.append(
-        ("total", "", "", "", "", f"{measured.params:,}", f"{measured.multiply_adds:,} ", "100.00")
+    sums = f"{measured.params:,}", f"{measured.multiply_adds:,} "
+    total = ("total", "", "", "", "", *sums, "100.00")
+    yield tabulate(
+        [*rows, SEPARATING_LINE, total],
+        headers="firstrow",
+        tablefmt="simple",
+        colalign=("left",) * 4 + ("right",) * 4,
+        disable_numparse=True,
     )
-    yield from _aligned(rows, right=(4, 5, 6, 7), rules=(0, len(rows) - 2))
 
 
 def _is_own_word(layer: cost.Layer) -> bool:
@@ -425,21 +431,6 @@ def _value(text: str) -> Any:
     if value == text and text[:1] in ("(", "[") and text[-1:] in (")", "]"):
         return tuple(_value(item.strip()) for item in _split(text[1:-1]))
     return value
-
-
-def _aligned(
-    rows: Sequence[Sequence[str]], right: Iterable[int], rules: Iterable[int]
-) -> Iterator[str]:
-    """The rows in columns; the columns of `right` aligned right, a line after each of `rules`."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for index, row in enumerate(rows):
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
-        if index in rules:
-            yield "-" * (sum(widths) + 2 * (len(widths) - 1))
 
 
 def _times(shape: Iterable[int]) -> str:

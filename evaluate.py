@@ -43,7 +43,6 @@ if __name__ == "__main__":
 
 import dataclasses
 import pathlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,23 +50,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import data
 import environment
 import sharding
 from data.loader import Loader
 from errors import UserError
-from protocols import averaging, catalog, scoring, tables
-from protocols.catalog import Protocol
+from protocols import error_tables, registry, score_average, scoring
 from protocols.predictions import Predictor
+from protocols.registry import Protocol
 from protocols.scoring import Answers
 from training import trained, workdirs
+from training.progress import Progress
 
 FOLDER = "evaluations"
 ALL = "all"
 CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
-LINE_SECONDS = 10.0  # between lines of progress where the output is a file or a pipe
 
 
 def main() -> None:
@@ -86,13 +84,13 @@ def main() -> None:
         data_dir=given.data_dir,
         batch_size=given.batch_size,
     )
-    print(f"\n{tables.summary(reports)}")
+    print(f"\n{error_tables.summary(reports)}")
     if len(reports) == 1:
-        print(f"\n{tables.details(reports[0])}")
+        print(f"\n{error_tables.details(reports[0])}")
     if given.published:
-        print(f"\n{tables.beside_published(reports)}")
+        print(f"\n{error_tables.beside_published(reports)}")
     if given.publish:
-        tables.publish(reports, pathlib.Path(given.publish))
+        error_tables.publish(reports, pathlib.Path(given.publish))
 
 
 def evaluate(
@@ -123,7 +121,7 @@ def evaluate(
     # The protocols: all traced before the first is run.
     plans = []
     for text in protocols:
-        for name in catalog.KINDS if text == ALL else (text,):
+        for name in registry.KINDS if text == ALL else (text,):
             try:
                 plans.append(plan(members, name, images))
             except UserError as error:
@@ -269,7 +267,8 @@ def run(
     began = time.monotonic()
     parts, costs = [], 0
     views = sum(len(protocol.views((256, 256))) for protocol in protocols)
-    with Display(protocols[0].label, -(-len(images) // batch) * views) as display:
+    total = -(-len(images) // batch) * views
+    with Progress(total=total, label=protocols[0].label, unit="view") as display:
         for stored, labels in images.batches(batch):
             posteriors = []
             for member, protocol in zip(members, protocols, strict=True):
@@ -278,7 +277,7 @@ def run(
                 costs += sum(
                     times * member.multiply_adds(protocol, size) for size, times in sizes.items()
                 )
-            parts.append(Answers.of(averaging.over_models(posteriors), labels))
+            parts.append(Answers.of(score_average.over_models(posteriors), labels))
     if not parts:
         raise UserError(f"{images.name}: no image of the split can be read")
     answers = Answers.joined(parts)
@@ -291,32 +290,6 @@ def run(
         "images_per_s": count / seconds,
     }
     return answers, costs / count, clock
-
-
-class Display:
-    """Progress in views of batches: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done = label, total, 0
-        self.began = self.said = time.monotonic()
-        self.bar = tqdm(total=total, desc=label, unit="view") if sys.stderr.isatty() else None
-
-    def __enter__(self) -> "Display":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def advance(self) -> None:
-        """One more view of one batch is done."""
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
-        elif time.monotonic() - self.said >= LINE_SECONDS:
-            self.said = time.monotonic()
-            left = (self.said - self.began) / self.done * (self.total - self.done)
-            print(f"{self.label}: {self.done / self.total:.0%}, {left:.0f} s left", flush=True)
 
 
 def report_path(

@@ -23,7 +23,7 @@ from errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Preparation:
     """How one set is made: from which archives, by which reader, in which encoding.
 
     installed: where a system's package puts the archives; taken from there when it is installed.
@@ -35,20 +35,20 @@ class Recipe:
     installed: Path | None = None
 
 
-RECIPES = {
-    "digits": Recipe((), digits.splits),
-    "synthetic": Recipe((), synthetic.splits),
-    "mnist": Recipe(idx.MNIST, idx.splits),
-    "fashion_mnist": Recipe(
+PREPARATIONS = {
+    "digits": Preparation((), digits.splits),
+    "synthetic": Preparation((), synthetic.splits),
+    "mnist": Preparation(idx.MNIST, idx.splits),
+    "fashion_mnist": Preparation(
         idx.FASHION_MNIST,
         idx.splits,
         # Debian's and Ubuntu's dataset-fashion-mnist.
         installed=Path("/usr/share/datasets/fashion-mnist"),
     ),
-    "cifar10": Recipe((cifar.CIFAR10,), cifar.splits),
-    "cifar100": Recipe((cifar.CIFAR100,), cifar.splits),
-    "imagenette": Recipe((imagenet.IMAGENETTE,), imagenet.imagenette_splits, "jpeg"),
-    "imagenet2012": Recipe(
+    "cifar10": Preparation((cifar.CIFAR10,), cifar.splits),
+    "cifar100": Preparation((cifar.CIFAR100,), cifar.splits),
+    "imagenette": Preparation((imagenet.IMAGENETTE,), imagenet.imagenette_splits, "jpeg"),
+    "imagenet2012": Preparation(
         (imagenet.TRAIN, imagenet.VALIDATION, imagenet.KIT), imagenet.splits, "jpeg"
     ),
 }
@@ -66,14 +66,14 @@ def prepare(
     entry, home = dataset(name), data_directory(data_dir)
     target = home / folder_name(entry) / VERSION
     if not target.is_dir():
-        recipe = RECIPES[name.partition(":")[0]]
+        recipe = PREPARATIONS[name.partition(":")[0]]
         paths = _obtain(name, recipe, home, archives_dir)
         write(entry, recipe.splits(entry, paths), recipe.encoding, home)
     return target
 
 
 def _obtain(
-    name: str, recipe: Recipe, home: Path, archives_dir: str | os.PathLike[str] | None
+    name: str, recipe: Preparation, home: Path, archives_dir: str | os.PathLike[str] | None
 ) -> dict[str, Path]:
     if not recipe.archives:
         return {}

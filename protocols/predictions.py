@@ -23,9 +23,9 @@ from augmentations import boxes
 from engines import streaming
 from errors import UserError
 from inspection import cost
-from protocols import averaging, catalog, dense
-from protocols.catalog import Protocol
-from protocols.geometry import Size, View
+from protocols import dense, registry, score_average
+from protocols.crops import Size, View
+from protocols.registry import Protocol
 from training.trained import Trained
 
 # Dispatches under way at once: enough to keep a device busy, and their views in memory.
@@ -64,7 +64,7 @@ class Predictor:
     def protocol(self, text: str) -> Protocol:
         """The protocol that `text` names, at this network's size."""
         height, width = self.network.input[:2]
-        return catalog.create(text, catalog.Trained(height, width, self.recipe.short_side))
+        return registry.create(text, registry.InputSize(height, width, self.recipe.short_side))
 
     def multiply_adds(self, protocol: Protocol, stored: Size) -> int:
         """What one image of this (height, width) costs: the sum over its views.
@@ -139,7 +139,7 @@ class Predictor:
                     collect(IN_FLIGHT)
             progress()
         collect(0)
-        return averaging.of_scores(total) if protocol.average == "scores" else total
+        return score_average.of_scores(total) if protocol.average == "scores" else total
 
     def _capacity(self, size: Size) -> int:
         """Images of this size in one dispatch: a multiple of the devices, at least one each."""
@@ -167,7 +167,7 @@ class Predictor:
         if key not in self._programs:
             began = time.monotonic()
             form = dense.fully_convolutional(self.network) if is_dense else self.network
-            answer = partial(_answer, form, self.recipe, averaging.AVERAGED[average], size)
+            answer = partial(_answer, form, self.recipe, score_average.AVERAGED[average], size)
             self._programs[key] = jax.jit(answer).lower(*arguments).compile()
             self.compile_seconds += time.monotonic() - began
         return self._programs[key](*arguments)

@@ -121,14 +121,14 @@ def publish(
     folder.mkdir(parents=True, exist_ok=True)
     for file, body in files.items():
         (folder / file).write_bytes(body)
-    recipe, entry = prepare.RECIPES[name], catalog.DATASETS[name]
+    recipe, entry = prepare.PREPARATIONS[name], catalog.DATASETS[name]
     archives = []
     for archive in recipe.archives:
         algorithm = archive.checksum.partition(":")[0]
         digest = hashlib.new(algorithm, files[archive.file]).hexdigest()
         archives.append(dataclasses.replace(archive, checksum=f"{algorithm}:{digest}"))
     monkeypatch.setitem(
-        prepare.RECIPES, name, dataclasses.replace(recipe, archives=archives, installed=None)
+        prepare.PREPARATIONS, name, dataclasses.replace(recipe, archives=archives, installed=None)
     )
     entry = dataclasses.replace(
         entry, splits={"train": train, "test": test}, classes=classes or entry.classes

@@ -146,10 +146,10 @@ def test_prepare_downloads_what_no_folder_has(
     server.body = archives.tar(members, "gz")
     files = {"cifar-10-binary.tar.gz": server.body}
     archives.publish(monkeypatch, "cifar10", files, tmp_path / "unused", 5, 1)
-    recipe = prepare.RECIPES["cifar10"]
+    recipe = prepare.PREPARATIONS["cifar10"]
     url = f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz"
     here = [dataclasses.replace(archive, url=url) for archive in recipe.archives]
-    monkeypatch.setitem(prepare.RECIPES, "cifar10", dataclasses.replace(recipe, archives=here))
+    monkeypatch.setitem(prepare.PREPARATIONS, "cifar10", dataclasses.replace(recipe, archives=here))
     prepare.prepare("cifar10", tmp_path)
     np.testing.assert_array_equal(data.load_arrays("cifar10", "train", tmp_path)[0], images[:5])
     assert (tmp_path / "downloads" / "cifar10" / "cifar-10-binary.tar.gz").exists()

@@ -15,7 +15,7 @@ import data
 import evaluate
 import sharding
 from errors import UserError
-from protocols import scoring, tables
+from protocols import error_tables, scoring
 from tests.toy import lenet_config
 from training import experiment
 from training.checkpoints import Checkpoints
@@ -220,13 +220,13 @@ def test_a_run_under_way_is_left_alone(run, data_dir, tmp_path):
 
 def test_tables_say_protocol_split_and_choice(run, data_dir):
     reports = evaluated(run, "plain", "flip", data_dir=data_dir)
-    text = tables.summary(reports)
+    text = error_tables.summary(reports)
     for part in ("lenet5_modern", "step 8 (the last saved step)", "test: 24 images", "flip"):
         assert part in text
     assert f"{100 * reports[1]['top1']['error']:.2f}%" in text
     reports[0]["networks"][0]["network"] = "googlenet_2014"
     reports[0]["protocol"] = "crop_144"
-    lines = [line for line in tables.beside_published(reports).splitlines() if "144" in line]
+    lines = [line for line in error_tables.beside_published(reports).splitlines() if "144" in line]
     assert "7.89%" in lines[0]
     assert f"{100 * reports[0]['top5']['error']:.2f}%" in lines[0]
     assert "7 × googlenet_2014" in lines[1]
@@ -235,10 +235,10 @@ def test_tables_say_protocol_split_and_choice(run, data_dir):
 
 def test_a_published_table_is_made_of_its_numbers_alone(run, data_dir, tmp_path):
     reports = evaluated(run, "flip", "plain", data_dir=data_dir)
-    tables.publish(reports, tmp_path / "sub" / "lenet.v1")
+    error_tables.publish(reports, tmp_path / "sub" / "lenet.v1")
     kept = json.loads((tmp_path / "sub" / "lenet.v1.json").read_text())
     text = (tmp_path / "sub" / "lenet.v1.md").read_text()
-    assert text == tables.markdown(kept)
+    assert text == error_tables.markdown(kept)
     assert str(run) not in json.dumps(kept)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     # The cheapest first, and what the other costs beside it.
@@ -246,7 +246,7 @@ def test_a_published_table_is_made_of_its_numbers_alone(run, data_dir, tmp_path)
     assert [row[3] for row in rows[1:]] == ["×1.0", "×2.0"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--publish: .* cannot be written"):
-        tables.publish(reports, tmp_path / "file" / "lenet")
+        error_tables.publish(reports, tmp_path / "file" / "lenet")
 
 
 def test_committed_tables_are_those_of_their_numbers():
@@ -255,7 +255,7 @@ def test_committed_tables_are_those_of_their_numbers():
     assert numbers
     for path in numbers:
         kept = json.loads(path.read_text())
-        assert path.with_suffix(".md").read_text() == tables.markdown(kept)
+        assert path.with_suffix(".md").read_text() == error_tables.markdown(kept)
         for entry in kept["protocols"]:
             low, high = scoring.wilson(entry["top1"]["errors"], entry["images"])
             assert (entry["top1"]["low"], entry["top1"]["high"]) == pytest.approx((low, high))

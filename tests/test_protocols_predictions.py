@@ -22,7 +22,7 @@ from errors import UserError
 from inspection import cost
 from models.layers import Conv, Dense, GlobalAvgPool
 from models.network import Network
-from protocols import averaging, dense
+from protocols import dense, score_average
 from protocols.predictions import Predictor
 from training.trained import Trained
 
@@ -265,7 +265,7 @@ def test_models_of_an_ensemble_count_equally(run):
     runs = [run, trained(lenet(), seed=1)]
     owns = [predictor(each) for each in runs]
     answers = [own.predict(x, own.protocol("ten_crop")) for own in owns]
-    np.testing.assert_array_equal(averaging.over_models(answers[:1]), answers[0])
-    mean = averaging.over_models(answers)
+    np.testing.assert_array_equal(score_average.over_models(answers[:1]), answers[0])
+    mean = score_average.over_models(answers)
     np.testing.assert_allclose(mean, (answers[0] + answers[1]) / 2)
     np.testing.assert_allclose(mean.sum(-1), 1, rtol=1e-5)

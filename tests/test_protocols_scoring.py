@@ -6,7 +6,7 @@ import pytest
 
 import models
 from papers import protocols as published
-from protocols import averaging, catalog, scoring
+from protocols import registry, score_average, scoring
 from protocols.scoring import Answers
 
 
@@ -18,17 +18,17 @@ def softmax(*scores: float) -> np.ndarray:
 def test_positions_are_averaged_before_the_softmax_and_views_after_it():
     # Two positions of one image, two classes: the order shows in the second decimal.
     logits = jnp.asarray([[[[4.0, 0.0], [0.0, 0.0]]]])
-    dense = averaging.posteriors(logits)
+    dense = score_average.posteriors(logits)
     np.testing.assert_allclose(dense, [softmax(2, 0)], rtol=1e-6)
     after = (softmax(4, 0) + softmax(0, 0)) / 2
     assert abs(float(dense[0, 0]) - after[0]) > 0.13
-    np.testing.assert_allclose(averaging.of_scores(np.asarray([[2.0, 0.0]])), [softmax(2, 0)])
+    np.testing.assert_allclose(score_average.of_scores(np.asarray([[2.0, 0.0]])), [softmax(2, 0)])
 
 
 def test_models_are_averaged_by_their_posteriors():
     first, second = softmax(4, 0)[None], softmax(0, 0)[None]
-    np.testing.assert_allclose(averaging.over_models([first]), first)
-    mean = averaging.over_models([first, second])
+    np.testing.assert_allclose(score_average.over_models([first]), first)
+    mean = score_average.over_models([first, second])
     np.testing.assert_allclose(mean, [(softmax(4, 0) + softmax(0, 0)) / 2])
 
 
@@ -96,7 +96,7 @@ def test_published_entries_name_networks_and_protocols_that_exist():
         for network in entry.networks:
             assert network in models.NETWORKS
         side = models.NETWORKS[entry.networks[0]].fields["input"][0]
-        protocol = catalog.create(entry.protocol, catalog.Trained(side, side))
+        protocol = registry.create(entry.protocol, registry.InputSize(side, side))
         # Written as evaluate.py writes it, so that measured numbers find their place.
         assert protocol.label == entry.protocol
 

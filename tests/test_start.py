@@ -10,7 +10,7 @@ import pytest
 
 import compilation_cache
 import environment
-from protocols import catalog
+from protocols import registry
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "tensorflow_datasets", "numpy"}
@@ -35,7 +35,7 @@ def test_help_and_a_mistyped_flag_wait_for_no_import(command: str, word: str) ->
         assert [line for line in lines if "|" not in line and word[2:] in line]
     elif command == "evaluate.py":
         help_text = " ".join(done.stdout.split())
-        assert f"{', '.join(catalog.KINDS)}, or all" in help_text
+        assert f"{', '.join(registry.KINDS)}, or all" in help_text
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,36 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
 from tqdm import tqdm
 
 LINE_SECONDS = 10.0  # between lines where the output is a file or a pipe
 
 
 class Progress:
-    """Loss, error, images/s and time left. A bar on a terminal, a line now and then elsewhere.
+    """How far a loop is, its figures and the time left: a bar on a terminal, else some lines.
 
-    shown: whether this process prints; of a job one does.
+    label: of the bar. unit: what is counted. shown: whether this process prints; of a job one does.
     """
 
-    def __init__(self, *, start: int, total: int, shown: bool = True):
-        self.total, self.start, self.shown = total, start, shown
+    def __init__(
+        self,
+        *,
+        total: int,
+        start: int = 0,
+        label: str = "",
+        unit: str = "step",
+        shown: bool = True,
+    ):
+        self.total, self.start, self.done, self.shown = total, start, start, shown
+        self.label = label or unit
         self.began = self.said = time.monotonic()
         self.text = ""
-        terminal = shown and sys.stderr.isatty()
-        self.bar = (
-            tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if terminal else None
-        )
+        self.bar = None
+        if shown and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=total, initial=start, desc=label or None, unit=unit, dynamic_ncols=True
+            )
 
     def __enter__(self) -> "Progress":
         return self
@@ -46,8 +57,13 @@ class Progress:
             parts.append(f"{row['clock']['images_per_s']:,.0f} images/s")
         self.text = ", ".join(parts)
 
+    def advance(self) -> None:
+        """Shows that one more is done."""
+        self.step(self.done + 1)
+
     def step(self, done: int) -> None:
-        """Shows that `done` steps are done."""
+        """Shows that `done` of the total are done."""
+        self.done = done
         if self.bar is not None:
             self.bar.set_postfix_str(self.text, refresh=False)
             self.bar.update(done - self.bar.n)
@@ -57,7 +73,7 @@ class Progress:
             self.said = now
             left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
             told = f", {self.text}" if self.text else ""
-            print(f"step {done}/{self.total}{told}, {left:.0f} s left", flush=True)
+            print(f"{self.label} {done}/{self.total}{told}, {left:.0f} s left", flush=True)
 
     def line(self, text: str) -> None:
         """Prints a line without breaking the bar."""
@@ -67,12 +83,7 @@ class Progress:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return tabulate(rows, headers="firstrow", tablefmt="simple", disable_numparse=True)
 
 
 def result_table(result: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from errors import UserError
-from protocols import geometry
-from protocols.geometry import Size, View
+from protocols import crops
+from protocols.crops import Size, View
 
 PAPER_SIZE = 224
 # AlexNet's 55 × 55 maps need images of 227: the same 256-pixel squares, crops three pixels larger.
@@ -49,7 +49,7 @@ class Protocol:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class InputSize:
     """What a protocol must know of a network: its side in pixels and its own test-time view.
 
     short_side: the network's run tests the centre of images at this short side; 0: whole images.
@@ -68,12 +68,12 @@ class Trained:
     def view(self) -> Callable[[Size], list[View]]:
         """How the run itself tests."""
         if self.short_side:
-            return partial(geometry.center, side=self.short_side, crop=self.height)
-        return partial(geometry.whole, size=(self.height, self.width))
+            return partial(crops.center, side=self.short_side, crop=self.height)
+        return partial(crops.whole, size=(self.height, self.width))
 
 
 Options = Mapping[str, Any]
-Builder = Callable[[Trained, Options], tuple[Callable[[Size], list[View]], ...]]
+Builder = Callable[[InputSize, Options], tuple[Callable[[Size], list[View]], ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,53 +88,53 @@ class Kind:
     options: Options = dataclasses.field(default_factory=dict)
 
 
-def _plain(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _plain(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     return (trained.view(),)
 
 
-def _flip(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _flip(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     view = trained.view()
-    return (lambda stored: geometry.mirrored(view(stored)),)
+    return (lambda stored: crops.mirrored(view(stored)),)
 
 
-def _center(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _center(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     side, crop = trained.pixels(options["side"]), trained.pixels(options["crop"])
     _fits(side, crop)
-    cut = partial(geometry.center, side=side, crop=crop)
+    cut = partial(crops.center, side=side, crop=crop)
     if crop == trained.height:
         return (cut,)
     return (lambda stored: [dataclasses.replace(view, dense=True) for view in cut(stored)],)
 
 
-def _ten_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _ten_crop(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     side = trained.pixels(options["side"])
     _fits(side, trained.height)
     flip = options["flip"]
-    return (partial(geometry.ten_crop, side=side, crop=trained.height, flip=flip),)
+    return (partial(crops.ten_crop, side=side, crop=trained.height, flip=flip),)
 
 
-def _grid_crop(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _grid_crop(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     cut = {"crop": trained.height, "flip": options["flip"]}
-    return (_at_all(geometry.grid_crop, trained, options["sides"], **cut),)
+    return (_at_all(crops.grid_crop, trained, options["sides"], **cut),)
 
 
-def _dense(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
-    return (_at_all(geometry.dense, trained, options["sides"], flip=options["flip"]),)
+def _dense(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+    return (_at_all(crops.dense, trained, options["sides"], flip=options["flip"]),)
 
 
 def _crops_and_dense(
-    trained: Trained, options: Options
+    trained: InputSize, options: Options
 ) -> tuple[Callable[[Size], list[View]], ...]:
     return (*_grid_crop(trained, options), *_dense(trained, options))
 
 
-def _crop_144(trained: Trained, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
+def _crop_144(trained: InputSize, options: Options) -> tuple[Callable[[Size], list[View]], ...]:
     cut = {"crop": trained.height, "flip": options["flip"]}
-    return (_at_all(geometry.squares, trained, (256, 288, 320, 352), **cut),)
+    return (_at_all(crops.squares, trained, (256, 288, 320, 352), **cut),)
 
 
 def _at_all(
-    views: Callable[..., list[View]], trained: Trained, sides: tuple[int, ...], **options: Any
+    views: Callable[..., list[View]], trained: InputSize, sides: tuple[int, ...], **options: Any
 ) -> Callable[[Size], list[View]]:
     """The views at every short side, one scale after the other."""
     pixels = [trained.pixels(side) for side in sides]
@@ -172,7 +172,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def create(text: str, trained: Trained) -> Protocol:
+def create(text: str, trained: InputSize) -> Protocol:
     """The protocol that `text` names, NAME[:option=value,...], for a network of this size.
 
     Raises UserError, one line: an unknown name or option, a value that is none, crops larger than

@@ -7,11 +7,11 @@ import pytest
 
 from augmentations import boxes
 from errors import UserError
-from protocols import catalog, geometry
-from protocols.geometry import View
+from protocols import crops, registry
+from protocols.crops import View
 
-IMAGENET = catalog.Trained(224, 224)
-SMALL = catalog.Trained(32, 32)
+IMAGENET = registry.InputSize(224, 224)
+SMALL = registry.InputSize(32, 32)
 
 
 def offsets(views: list[View]) -> list[tuple[int, int]]:
@@ -19,15 +19,15 @@ def offsets(views: list[View]) -> list[tuple[int, int]]:
 
 
 def protocol_views(text: str, stored: tuple[int, int], trained=IMAGENET) -> list[View]:
-    return [view for view, _ in catalog.create(text, trained).views(stored)]
+    return [view for view, _ in registry.create(text, trained).views(stored)]
 
 
 def test_a_short_side_keeps_the_aspect_ratio():
     # 640 · 256/480 = 341.33, 500 · 256/333 = 384.4, 375 · 384/500 is the short side of a portrait.
-    assert geometry.rescaled((480, 640), 256) == (256, 341)
-    assert geometry.rescaled((333, 500), 256) == (256, 384)
-    assert geometry.rescaled((500, 375), 384) == (512, 384)
-    assert geometry.rescaled((257, 257), 256) == (256, 256)
+    assert crops.rescaled((480, 640), 256) == (256, 341)
+    assert crops.rescaled((333, 500), 256) == (256, 384)
+    assert crops.rescaled((500, 375), 384) == (512, 384)
+    assert crops.rescaled((257, 257), 256) == (256, 256)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_a_view_is_a_box_of_the_stored_image():
 def test_the_central_crop_is_that_of_training_and_of_the_middle_of_ten_and_of_the_grid(
     stored, side
 ):
-    (center,) = geometry.center(stored, side, 224)
+    (center,) = crops.center(stored, side, 224)
     np.testing.assert_allclose(
         center.box(stored), boxes.centre(np, stored[0], stored[1], 224, side)
     )
-    assert geometry.grid_crop(stored, side, 224)[12] == center
-    square = geometry.ten_crop(stored, side, 224)[4]
+    assert crops.grid_crop(stored, side, 224)[12] == center
+    square = crops.ten_crop(stored, side, 224)[4]
     # The square's own offset is rounded too, so that the two may be a pixel apart.
     assert np.abs(np.subtract(square.cut, center.cut)).max() <= 1
 
@@ -159,7 +159,7 @@ def test_the_squares_of_a_portrait_are_top_centre_and_bottom():
     ],
 )
 def test_every_image_has_the_same_number_of_views_inside_it(stored, trained, text, count):
-    weighted = catalog.create(text, trained).views(stored)
+    weighted = registry.create(text, trained).views(stored)
     assert len(weighted) == count
     assert sum(weight for _, weight in weighted) == pytest.approx(1)
     for view, _ in weighted:
@@ -170,7 +170,7 @@ def test_every_image_has_the_same_number_of_views_inside_it(stored, trained, tex
 
 def test_crops_and_dense_count_one_half_each():
     weights = [
-        weight for _, weight in catalog.create("multi_crop_and_dense", SMALL).views((28, 28))
+        weight for _, weight in registry.create("multi_crop_and_dense", SMALL).views((28, 28))
     ]
     np.testing.assert_allclose(weights, [1 / 300] * 150 + [1 / 12] * 6)
 
@@ -182,14 +182,14 @@ def test_small_networks_see_the_papers_sides_in_proportion():
     assert views[0].rescaled == (37, 37)
     assert offsets(views)[:5] == [(0, 0), (0, 5), (5, 0), (5, 5), (3, 3)]
     # AlexNet's 227 stands for the paper's 224; the squares stay 256.
-    assert catalog.Trained(227, 227).pixels(256) == 256
-    assert catalog.Trained(227, 227).pixels(224) == 227
+    assert registry.InputSize(227, 227).pixels(256) == 256
+    assert registry.InputSize(227, 227).pixels(224) == 227
 
 
 def test_plain_is_the_view_of_the_run_itself():
     assert protocol_views("plain", (28, 28), SMALL) == [View((32, 32), (0, 0, 32, 32), (32, 32))]
-    short = catalog.Trained(224, 224, short_side=256)
-    assert protocol_views("plain", (480, 640), short) == geometry.center((480, 640), 256, 224)
+    short = registry.InputSize(224, 224, short_side=256)
+    assert protocol_views("plain", (480, 640), short) == crops.center((480, 640), 256, 224)
 
 
 def test_a_central_crop_of_another_size_is_shown_to_the_dense_form():
@@ -216,17 +216,17 @@ def test_a_central_crop_of_another_size_is_shown_to_the_dense_form():
 )
 def test_what_is_wrong_with_a_protocol_is_one_line(text, words):
     with pytest.raises(UserError) as caught:
-        catalog.create(text, IMAGENET)
+        registry.create(text, IMAGENET)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_crops_of_oblong_networks_are_refused():
     with pytest.raises(UserError, match="28×40"):
-        catalog.create("ten_crop", catalog.Trained(28, 40))
+        registry.create("ten_crop", registry.InputSize(28, 40))
 
 
 def test_labels_hold_the_options_that_differ_from_the_papers():
-    assert catalog.create("ten_crop:side=256", IMAGENET).label == "ten_crop"
-    label = catalog.create("dense:sides=256+384,flip=0", IMAGENET).label
+    assert registry.create("ten_crop:side=256", IMAGENET).label == "ten_crop"
+    label = registry.create("dense:sides=256+384,flip=0", IMAGENET).label
     assert label == "dense:sides=256+384,flip=0"
