@@ -129,6 +129,8 @@ def evaluate(
                     raise
                 print(f"left out: {error}")
 
+    written = pathlib.Path(folders[0]) / FOLDER
+    workdirs.require_writable(written)  # now, not after the passes
     reports = []
     for each in plans:
         answers, multiply_adds, clock = run(members, each, images, batch)
@@ -157,8 +159,7 @@ def evaluate(
             "clock": clock,
             "environment": environment.describe(),
         }
-        path = report_path(pathlib.Path(folders[0]), report, data_name)
-        path.parent.mkdir(exist_ok=True)
+        path = written / report_name(report, data_name)
         workdirs.write_json(path, report)
         print(path)
         reports.append(report)
@@ -292,10 +293,8 @@ def run(
     return answers, costs / count, clock
 
 
-def report_path(
-    workdir: pathlib.Path, report: dict[str, Any], data_name: str | None
-) -> pathlib.Path:
-    """evaluations/<protocol>_<split>_<step>.json; an ensemble's and other data's names say so."""
+def report_name(report: dict[str, Any], data_name: str | None) -> str:
+    """<protocol>_<split>_<step>.json; an ensemble's and other data's names say so."""
     networks = report["networks"]
     protocol = report["protocol"].replace(":", "-")
     if len(networks) > 1:
@@ -304,7 +303,7 @@ def report_path(
     if data_name:
         split = f"{''.join(c if c.isalnum() else '-' for c in data_name)}-{split}"
     steps = "+".join(str(network["step"]) for network in networks)
-    return workdir / FOLDER / f"{protocol}_{split}_{steps}.json"
+    return f"{protocol}_{split}_{steps}.json"
 
 
 if __name__ == "__main__":

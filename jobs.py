@@ -69,6 +69,7 @@ def _leave(status: int) -> NoReturn:
     """Leaves without jax's farewell to the others: they are on their way, too."""
     state = distributed.global_state
     client, count = state.client, state.num_processes
+    assert client is not None
     try:
         client.key_value_set(f"{LEFT}{state.process_id}", "", allow_overwrite=True)
         if state.process_id == 0:  # it holds the store: the last to go

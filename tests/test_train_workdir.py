@@ -1,13 +1,19 @@
 """The files of a workdir: damaged, lost, of another config or machine. Refused in one line each."""
 
+import builtins
+import errno
+import io
 import json
+import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import command_line
 import environment
 import train
 from errors import UserError
@@ -131,3 +137,58 @@ def test_a_resume_on_another_machine_says_so(
     stored = json.loads((tmp_path / workdirs.ENVIRONMENT).read_text())
     assert stored.pop("earlier", None) == ([before] if said else None)
     assert stored == environment.describe()
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From now on no file whose path has `name` in it can be opened for writing."""
+    opened = io.open
+
+    def refuse(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if name in str(file) and set(mode) & set("wax+"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        return opened(file, mode, *rest, **options)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json", "metrics.jsonl"])
+def test_a_full_disk_is_one_line_that_names_the_file(
+    name: str, tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(monkeypatch, name)
+    with pytest.raises(UserError, match=f"{name}: cannot be written .No space left") as raised:
+        train.train_and_evaluate(lenet_config(), tmp_path, data_dir=data_dir)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_a_file_held_stays_where_it_cannot_be_written(
+    workdir: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (workdir / "result.json").read_bytes()
+    fill_disk(monkeypatch, "result.json")
+    with pytest.raises(UserError, match=r"result.json: cannot be written"):
+        train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
+    assert (workdir / "result.json").read_bytes() == before
+
+
+def test_an_evaluation_that_cannot_be_kept_is_not_run(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "evaluations").touch()
+    with pytest.raises(UserError, match=r"evaluations: cannot be written .File exists"):
+        workdirs.require_writable(tmp_path / "evaluations")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore lines"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_exhausted_memory_names_the_fields_that_save_it(error: Exception) -> None:
+    line = command_line.bad_ground(error)
+    assert line is not None
+    assert {"config.batch_size", "config.micro_batches"} <= set(re.findall(r"config\.\w+", line))
+    assert command_line.bad_ground(RuntimeError("another")) is None

@@ -4,6 +4,7 @@ Orbax alone restores an array with a flipped bit without a word. Here every leaf
 its digest on restore; where one differs, the next older checkpoint is used and a warning says so.
 """
 
+import contextlib
 import errno
 import hashlib
 import pathlib
@@ -63,7 +64,12 @@ class Checkpoints:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             self.wait()
-        finally:
+        except UserError:
+            with contextlib.suppress(Exception):  # Orbax raises the same once more
+                self.manager.close()
+            if error is None:  # else the block's own error says why
+                raise
+        else:
             self.manager.close()
 
     @property

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,13 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes `content` as JSON, whole or not at all. Raises UserError where it cannot."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def require_writable(folder: pathlib.Path) -> None:
+    """Makes a folder. Raises UserError where no file can be written in it."""
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
