@@ -141,6 +141,12 @@ def train_and_evaluate(
             if restored is not None:
                 state = restored
             done = int(state.step)
+            made_of = {"config": workdirs.config_digest(config.to_dict())}
+            if done and checkpoints.metadata(done).get("config") not in (None, made_of["config"]):
+                raise UserError(
+                    f"--workdir: {workdir} has checkpoints of another config than its "
+                    f"{workdirs.CONFIG}; put the right one back, or choose another folder"
+                )
             if writes:
                 metrics.check_whole(workdir, run.rows_due(done))
                 if done < run.steps:
@@ -149,7 +155,7 @@ def train_and_evaluate(
                     print("finished already" if done == run.steps else f"resumed after step {done}")
 
             # The loop.
-            state = train(run, state, workdir, checkpoints, writes=writes)
+            state = train(run, state, workdir, checkpoints, made_of=made_of, writes=writes)
 
         # What the run gave.
         rows = metrics.read(workdir)
@@ -171,6 +177,7 @@ def train(
     workdir: pathlib.Path,
     checkpoints: Checkpoints,
     *,
+    made_of: Mapping[str, str],
     writes: bool,
 ) -> TrainState:
     """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
@@ -234,7 +241,7 @@ def train(
             # A checkpoint, after its row is on disk: a resume finds both.
             if "save" in due or asked:
                 error = row.get("validation", {}).get("error")
-                checkpoints.save(done, state, validation_error=error)
+                checkpoints.save(done, state, validation_error=error, metadata=made_of)
             if asked and done < run.steps:
                 checkpoints.wait()
                 raise preemption.Preempted(done)

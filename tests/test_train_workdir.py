@@ -114,6 +114,14 @@ def test_checkpoints_without_their_config_are_not_adopted(tmp_path: pathlib.Path
     assert not (tmp_path / "config.json").exists()
 
 
+def test_checkpoints_of_another_config_are_refused(workdir: pathlib.Path, data_dir: str) -> None:
+    """config.json was put there by hand: that of the same network with another seed."""
+    config = lenet_config(seed=1)
+    workdirs.write_json(workdir / "config.json", config.to_dict())
+    with pytest.raises(UserError, match=r"checkpoints of another config than its config\.json"):
+        train.train_and_evaluate(config, workdir, data_dir=data_dir)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

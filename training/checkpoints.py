@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from errors import UserError
 from training.workdirs import FOLDER
 
 METRIC = "validation_error"
+METADATA = "made_of"
 
 
 def digests(state: Any) -> dict[str, str]:
@@ -77,9 +79,17 @@ class Checkpoints:
         """The steps that can be restored, oldest first."""
         return sorted(self.manager.all_steps())
 
-    def save(self, step: int, state: Any, *, validation_error: float | None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        validation_error: float | None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         """Starts to save `state` in the background; step is the number of updates it holds.
 
+        metadata: JSON that is kept beside the arrays.
         validation_error: of this very state, None where it was not evaluated.
         Raises UserError where this save, or the one before it, could not be written.
         """
@@ -92,6 +102,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
                     digests=ocp.args.JsonSave(digests(host)),
+                    **{METADATA: ocp.args.JsonSave(dict(metadata or {}))},
                 ),
                 metrics=None if validation_error is None else {METRIC: validation_error},
                 force=True,
@@ -136,6 +147,18 @@ class Checkpoints:
                 f"(steps {', '.join(map(str, sorted(damaged)))}); move them away to start anew"
             )
         return None
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """What was kept beside the arrays of `step`; {} where it was saved without."""
+        if not (self.folder / str(step) / METADATA).exists():
+            return {}
+        try:
+            args = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
+            return self.manager.restore(step, args=args)[METADATA]
+        except Exception as error:  # JSON and file errors have no common ancestor
+            raise UserError(
+                f"{self.folder / str(step) / METADATA}: cannot be read ({first_line(error)})"
+            ) from error
 
     def restore(self, step: int, like: Any) -> Any:
         """The checkpoint of `step`, in the shapes and shardings of `like`.

@@ -5,6 +5,7 @@ Files: config.json, environment.json, metrics.jsonl, result.json, curves.png, ch
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -158,6 +159,12 @@ def adopt_config(
             "running statistics: training cannot go on from there"
         )
     write_json(path, config)
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """sha256 of a config without its duration, which --extend may change."""
+    fields = {name: value for name, value in config.items() if name != "duration"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
