@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,7 +61,11 @@ def run(tmp_path_factory, data_dir) -> pathlib.Path:
     assert rows[0]["validation"]["error"] < rows[1]["validation"]["error"]
     with Checkpoints(workdir, keep=2) as checkpoints:
         for step, row, each in zip((4, 8), rows, (state, other), strict=True):
-            checkpoints.save(step, each, validation_error=row["validation"]["error"])
+            checkpoints.save(
+                step,
+                each.replace(step=jnp.asarray(step, jnp.int32)),
+                validation_error=row["validation"]["error"],
+            )
             checkpoints.wait()
     lines = [json.dumps({"step": step, **row}) for step, row in zip((4, 8), rows, strict=True)]
     (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")

@@ -1,6 +1,8 @@
 """Checkpoints against damage: flipped bits, lost files, another network, a full disk."""
 
+import errno
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,3 +95,56 @@ def test_another_network_is_named(tmp_path: pathlib.Path) -> None:
     save(tmp_path, [1])
     with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(UserError, match="checkpoint"):
         checkpoints.restore(1, {"v": jnp.zeros(3), "step": jnp.asarray(0)})
+
+
+def test_a_damaged_checkpoint_is_moved_aside_and_its_step_saved_anew(
+    tmp_path: pathlib.Path,
+) -> None:
+    save(tmp_path, [1, 2])
+    for aside in ("damaged-2", "damaged-2-1"):  # also when the new one is damaged again
+        flip_one_bit(tmp_path, 2)
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            restored = checkpoints.restore_newest(state(0))
+            assert restored is not None
+            assert restored["step"] == 1
+            assert checkpoints.steps == [1]
+            checkpoints.save(2, state(2), validation_error=None)
+        assert (tmp_path / FOLDER / aside).is_dir()
+        restored = restore(tmp_path)
+        assert restored is not None
+        np.testing.assert_array_equal(restored["w"], state(2)["w"])
+
+
+def test_a_renamed_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
+    save(tmp_path, [50])
+    (tmp_path / FOLDER / "50").rename(tmp_path / FOLDER / "60")
+    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(UserError, match="step 50"):
+        checkpoints.restore(60, state(0))
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        MemoryError(),
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ValueError("RESOURCE_EXHAUSTED: Error opening local file [OS error 24: EMFILE]"),
+    ],
+)
+def test_an_error_that_passes_rolls_nothing_back(
+    passing: Exception, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, [1, 2])
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        original = checkpoints.manager.restore
+
+        def failing(step: int, **options: Any) -> Any:
+            if step == 2:
+                raise passing
+            return original(step, **options)
+
+        monkeypatch.setattr(checkpoints.manager, "restore", failing)
+        with pytest.raises(UserError, match="2: cannot be read just now") as raised:
+            checkpoints.restore_newest(state(0))
+        assert "\n" not in str(raised.value)
+        assert checkpoints.steps == [1, 2]

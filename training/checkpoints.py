@@ -2,11 +2,13 @@
 
 Orbax alone restores an array with a flipped bit without a word. Here every leaf is compared with
 its digest on restore; where one differs, the next older checkpoint is used and a warning says so.
+The damaged one is moved aside, so that its step is saved anew.
 """
 
 import contextlib
 import errno
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import UserError
@@ -22,6 +25,16 @@ from training.workdirs import FOLDER
 
 METRIC = "validation_error"
 METADATA = "made_of"
+ASIDE = "damaged-{}"  # by step: Orbax lists names that are numbers alone
+
+# What says nothing about the files: another attempt may succeed. TensorStore raises ValueError for
+# everything, with one of these words in its text.
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE)
+PASSING_WORDS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "Too many open files")
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint that cannot be what was saved."""
 
 
 def digests(state: Any) -> dict[str, str]:
@@ -93,8 +106,6 @@ class Checkpoints:
         validation_error: of this very state, None where it was not evaluated.
         Raises UserError where this save, or the one before it, could not be written.
         """
-        if step in self.manager.all_steps():
-            return  # resumed at this very step: it is on disk already, whole
         host = jax.device_get(state)
         try:
             self.manager.save(
@@ -132,15 +143,20 @@ class Checkpoints:
     def restore_newest(self, like: Any) -> Any | None:
         """The newest intact checkpoint, in the shapes and shardings of `like`; None where none is.
 
-        Raises UserError where there are checkpoints and all are damaged.
+        Newer ones, all damaged, are moved aside. Raises UserError, and moves nothing, where there
+        are checkpoints and all are damaged, or where one cannot be read just now.
         """
         damaged = []
         for step in reversed(self.steps):
             try:
-                return self.restore(step, like)
-            except UserError as error:
+                restored = self.restore(step, like)
+            except DamagedCheckpoint as error:
                 damaged.append(step)
                 logging.warning("%s; trying the one before it", error)
+            else:
+                if damaged:
+                    self._move_aside(damaged)
+                return restored
         if damaged:
             raise UserError(
                 f"{self.folder}: every checkpoint is damaged "
@@ -160,11 +176,33 @@ class Checkpoints:
                 f"{self.folder / str(step) / METADATA}: cannot be read ({first_line(error)})"
             ) from error
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The checkpoint of `step`, in the shapes and shardings of `like`.
+    def _move_aside(self, steps: list[int]) -> None:
+        """Renames the checkpoints of `steps`, so that they can be saved anew; deletes nothing."""
+        if jax.process_index() == 0:
+            for step in steps:
+                names = (ASIDE.format(step) + (f"-{n}" if n else "") for n in itertools.count())
+                target = next(
+                    path for path in map(self.folder.joinpath, names) if not path.exists()
+                )
+                try:
+                    (self.folder / str(step)).rename(target)
+                except OSError as error:
+                    raise UserError(
+                        f"{self.folder / str(step)}: is damaged and cannot be moved aside "
+                        f"({error.strerror})"
+                    ) from None
+                logging.warning("%s: moved to %s", self.folder / str(step), target.name)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are moved aside")
+        self.manager.reload()
 
-        Raises UserError where it is damaged or of another network.
+    def restore(self, step: int, like: Any) -> Any:
+        """The checkpoint of `step`, in the shapes and shardings of `like`, which has a leaf "step".
+
+        Raises DamagedCheckpoint where it is damaged, of another step or of another network, and
+        UserError where it cannot be read for a reason outside it (memory, permission).
         """
+        where = self.folder / str(step)
         try:
             restored = self.manager.restore(
                 step,
@@ -174,14 +212,34 @@ class Checkpoints:
                 ),
             )
         except Exception as error:  # TensorStore, JSON and file errors have no common ancestor
-            raise UserError(
-                f"{self.folder / str(step)}: unreadable checkpoint ({first_line(error)})"
+            if is_passing(error):
+                raise UserError(
+                    f"{where}: cannot be read just now ({first_line(error)}); nothing is changed, "
+                    "run the same command again"
+                ) from error
+            raise DamagedCheckpoint(
+                f"{where}: unreadable checkpoint ({first_line(error)})"
             ) from error
-        found = digests(jax.device_get(restored.state))
+        host = jax.device_get(restored.state)
+        found = digests(host)
         wrong = [name for name, digest in found.items() if restored.digests.get(name) != digest]
         if wrong:
-            raise UserError(f"{self.folder / str(step)}: damaged checkpoint, in {wrong[0]}")
+            raise DamagedCheckpoint(f"{where}: damaged checkpoint, in {wrong[0]}")
+        inside = int(host["step"] if isinstance(host, dict) else host.step)
+        if inside != step:
+            raise DamagedCheckpoint(f"{where}: damaged checkpoint, it holds step {inside}")
         return restored.state
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says nothing about the files themselves."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in PASSING:
+            return True
+        if any(word in str(error) for word in PASSING_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
