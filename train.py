@@ -48,6 +48,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import jobs
@@ -182,8 +183,8 @@ def train(
 ) -> TrainState:
     """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
 
-    Raises UserError where the loss is not finite (such a state is never saved), Preempted when
-    asked to stop.
+    Raises UserError where the loss, a row or the state is not finite (such a state is never saved),
+    Preempted when asked to stop.
     """
     update, evaluate, observe = compiled(run)
     start = int(state.step)
@@ -230,6 +231,7 @@ def train(
             if len(row) > 2:
                 if found := run.alarms.of_row(row):
                     row["alarms"] = found
+                metrics.check_finite(row)
                 row["clock"] = {**clock.read(), "waiting": run.alarms.waiting()}
                 display.metrics(row)
                 for line in run.alarms.unsaid(row):
@@ -240,6 +242,11 @@ def train(
 
             # A checkpoint, after its row is on disk: a resume finds both.
             if "save" in due or asked:
+                if not bool(is_finite(state)):
+                    raise UserError(
+                        f"weights or optimizer state are not finite after step {done}: stopped, "
+                        "that state is not saved; a lower config.schedule.rate may help"
+                    )
                 error = row.get("validation", {}).get("error")
                 checkpoints.save(done, state, validation_error=error, metadata=made_of)
             if asked and done < run.steps:
@@ -293,6 +300,17 @@ def check_finite(state: TrainState) -> None:
             f"the loss of step {step} is not finite: stopped, that state is not saved; "
             "a lower config.schedule.rate may help"
         )
+
+
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+    """Whether all weights, batch statistics, averages and optimizer values are finite, a bool.
+
+    A loss of 0 does not tell: saturated outputs give it under weights that are not finite.
+    """
+    kept = (state.params, state.batch_stats, state.opt_state, state.averages)
+    floats = [x for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
 
 
 def say_changes(changes: Sequence[str]) -> None:

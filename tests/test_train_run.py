@@ -231,6 +231,36 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_saved(
     assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
 
 
+@pytest.mark.parametrize("log_every", ["2 steps", "8 steps"])
+def test_weights_that_are_not_finite_are_not_saved_and_rows_are_strict_json(
+    log_every: str, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    """At this rate LeNet-5's loss is 0 or finite while its weights are not."""
+    config = lenet_config(log_every=log_every).unlock()
+    config.schedule = {"name": "constant", "rate": 3e38}
+    with pytest.raises(UserError, match="that state is not saved") as raised:
+        train.train_and_evaluate(config.lock(), tmp_path, data_dir=data_dir)
+    assert "\n" not in str(raised.value)
+    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
+    assert "NaN" not in (tmp_path / metrics.FILE).read_text()
+
+
+def test_the_state_is_looked_at_where_the_loss_is_finite(straight) -> None:
+    state = straight[1]
+    assert train.is_finite(state)
+    for value in (np.nan, np.inf):
+        broken = {**state.params, "fc5": {**state.params["fc5"]}}
+        broken["fc5"]["bias"] = broken["fc5"]["bias"].at[3].set(value)
+        assert not train.is_finite(state.replace(params=broken))
+        assert not train.is_finite(state.replace(averages={"params": broken}))
+
+
+def test_a_row_that_json_cannot_hold_is_refused() -> None:
+    row = {"step": 4, "train": {"loss": 0.5}, "test": {"error": 0.1, "loss": float("nan")}}
+    with pytest.raises(UserError, match="test/loss is nan at step 4"):
+        metrics.check_finite(row)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -6,6 +6,7 @@ device kind.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -65,6 +66,16 @@ def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None
         )
 
 
+def check_finite(row: Row) -> None:
+    """Raises UserError where a number of the row is not finite: JSON has no such numbers."""
+    for name, value in scalars(row).items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{name} is {value} at step {row['step']}: stopped, that state is not saved; "
+                "a lower config.schedule.rate may help"
+            )
+
+
 class MetricsLog:
     """Appends rows to a workdir's metrics.jsonl, and to TensorBoard if tensorboardX is installed.
 
@@ -92,7 +103,7 @@ class MetricsLog:
     def write(self, row: Row) -> None:
         """Appends one row and has it on disk when it returns."""
         with workdirs.writing(self.path):
-            self.file.write((json.dumps(row) + "\n").encode())
+            self.file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             os.fsync(self.file.fileno())
         if self.board is not None:
             for name, value in scalars(row).items():
