@@ -28,7 +28,7 @@ check: $(TESTING)
 	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
 
-# The 20 and 56 layers of He et al. 2015, Fig. 1, plain and residual, with plain-44 between and
+# The 20 and 56 layers of He et al. 2016a, Fig. 1, plain and residual, with plain-44 between and
 # plain-56 without warm-up: two seeds, 8 minutes on two cores.
 study: $(RUNNING)
 	$(BIN)/python reproduce.py degradation --data=digits --seeds=0,1 \

@@ -105,7 +105,7 @@ import models
 from configs import files
 from inspection import cost, picture
 from inspection.trace import Window
-from papers import networks as published
+from papers import misprints, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,11 +201,11 @@ def to_json(description: Description) -> dict[str, Any]:
         "input_shape": description.cost.input_shape,
         "layers": [_layer_json(layer) for layer in description.cost.layers],
         "source": description.preset.source,
-        "published": dict(description.preset.published),
+        "published": published(description),
         "deviations": list(description.preset.deviations),
         "misprints": [
             {key: value for key, value in dataclasses.asdict(entry).items() if key != "networks"}
-            for entry in published.misprints(description.name)
+            for entry in misprints.misprints(description.name)
         ],
     }
 
@@ -228,14 +228,15 @@ def page(description: Description) -> Iterator[str]:
     yield from _table(measured)
     if any(map(_is_own_word, measured.layers)):
         yield "* by the layer's own formula; the others are counted in the traced network"
-    if preset.published:
+    if printed := published(description):
         yield ""
         yield "published"
         here = _counted(measured)
-        wide = max(map(len, preset.published))
-        for what, figure in preset.published.items():
+        wide = max(map(len, printed))
+        for what, figure in printed.items():
             beside = f"   (here {here[what]:,})" if what in here else ""
-            yield f"  {what.replace('_', '-'):{wide}}  {figure}{beside}"
+            wording = what.replace("multiply_adds", "multiply-adds")
+            yield f"  {wording:{wide}}  {figure}{beside}"
     if preset.recommended_initializer != "paper":
         yield ""
         trains = preset.recommended_initializer
@@ -244,7 +245,7 @@ def page(description: Description) -> Iterator[str]:
     yield "deviations from the paper" + ("" if preset.deviations else ": none")
     for deviation in preset.deviations:
         yield from _item(deviation)
-    if entries := published.misprints(description.name):
+    if entries := misprints.misprints(description.name):
         yield ""
         yield "known misprints"
         for entry in entries:
@@ -257,6 +258,23 @@ def _item(*parts: str, bullet: str = "  - ") -> Iterator[str]:
     for index, part in enumerate(parts):
         first = bullet if index == 0 else "    "
         yield from textwrap.wrap(part, 100, initial_indent=first, subsequent_indent="    ")
+
+
+def published(description: Description) -> dict[str, str]:
+    """What is printed about the network: its size, and its errors under the plainest protocol."""
+    name = description.name
+    printed = dict(description.preset.published)
+    for row in results.plainest(name) or results.rows(name):
+        metric, _, gap = row.metric.partition("_")
+        what = {"top1": "top-1 error", "top5": "top-5 error"}[metric]
+        if row.protocol == "plain":
+            what = f"{row.data} test error"
+        elif row.protocol:
+            what += f", {row.protocol}"
+        text = f"{row.sign} {row.value}{' points more' if gap else '%'}".strip()
+        notes = [row.remark] if row.remark else []
+        printed[", ".join((what, *notes))] = text + (" (recalled)" if row.recalled else "")
+    return printed
 
 
 def _counted(measured: cost.Cost) -> dict[str, int]:

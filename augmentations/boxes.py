@@ -62,7 +62,7 @@ def scale_jitter(
 ) -> Box:
     """As `random_crop`, with the short side a whole number drawn from low..high, both included.
 
-    Simonyan and Zisserman 2015, section 3.1 (256..512); He et al. 2016, section 3.4 (256..480).
+    Simonyan and Zisserman 2015, section 3.1 (256..512); He et al. 2016a, section 3.4 (256..480).
     """
     side = low + xp.floor(draws[2] * (high - low + 1))
     return _cut_of_resized(xp, height, width, size, side, draws[0], draws[1])
@@ -81,7 +81,7 @@ def area_crop(
 ) -> Box:
     """A box of `low`..`high` of the image's area, aspect ratio between 1/aspect and aspect.
 
-    Szegedy et al. 2014, section 6: area uniform in 8%..100%, aspect ratio in [3/4, 4/3]. The paper
+    Szegedy et al. 2015, section 6: area uniform in 8%..100%, aspect ratio in [3/4, 4/3]. The paper
     names no distribution for the aspect; it is uniform in the logarithm here, so that tall and wide
     are equally likely. Ten tries to fit the image, else its largest central square: the paper says
     nothing about boxes that do not fit.

@@ -45,10 +45,11 @@ def fit_pca(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def pca_colour(
     key: jax.Array, image: jax.Array, values: Array, vectors: Array, *, sd: float
 ) -> jax.Array:
-    """Adds Σ_i p_i·α_i·λ_i to every pixel, α_i ~ N(0, sd²) once per image (Krizhevsky 2012, 4.1).
+    """Adds Σ_i p_i·α_i·λ_i to every pixel, α_i ~ N(0, sd²) once per image.
 
-    λ multiplies, not its root, as printed; the constants belong to pixels in [0, 1], where the
-    shift along the first axis has sd 0.022, so on this image it is 255 times that.
+    Krizhevsky et al. 2012, section 4.1. λ multiplies, not its root, as printed; the constants
+    belong to pixels in [0, 1], where the shift along the first axis has sd 0.022, so on this image
+    it is 255 times that.
     """
     alpha = sd * jax.random.normal(key, (3,))
     return image + 255.0 * (vectors @ (alpha * values))[None, None, :]

@@ -11,7 +11,7 @@ from jax.scipy.ndimage import map_coordinates
 def pad_crop(key: jax.Array, image: jax.Array, *, pixels: int, fill: float) -> jax.Array:
     """Pads by `pixels` on every side and cuts the first size out again at a random offset.
 
-    He et al. 2016, section 4.2: 4 pixels, any of the 9 × 9 offsets. Normalisation comes after, so
+    He et al. 2016a, section 4.2: 4 pixels, any of the 9 × 9 offsets. Normalisation comes after, so
     a per-pixel mean stays on the network's pixels, and `fill` is on the scale of 0..255.
     """
     margin = ((pixels, pixels), (pixels, pixels), (0, 0))

@@ -35,7 +35,7 @@ def fit_per_pixel_mean(chunks: Iterable[np.ndarray]) -> Statistics:
 
 
 def per_pixel_mean(images: jax.Array, mean: Array) -> jax.Array:
-    """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016).
+    """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016a).
 
     From images of another size, in fully convolutional tests, the mean image's own mean colour:
     there is no mean for their pixels.

@@ -1,4 +1,4 @@
-"""AlexNet: Krizhevsky, Sutskever, Hinton 2012, and the nets that pass under its name.
+"""AlexNet: Krizhevsky et al. 2012, and the nets that pass under its name.
 
 command   python train.py --config=configs/alexnet.py --workdir=runs/alexnet_digits
           python train.py --config=configs/alexnet.py:data=imagenet2012,scale=paper --workdir=...

@@ -1,4 +1,4 @@
-"""The CIFAR-10 net of Krizhevsky, Sutskever, Hinton 2012, section 3.3: cuda-convnet's conv-local.
+"""The CIFAR-10 net of Krizhevsky et al. 2012, section 3.3: cuda-convnet's conv-local.
 
 command   python train.py --config=configs/cuda_convnet.py:data=digits --workdir=runs/cuda_convnet
           and :data=cifar10,scale=paper for the released recipe, lrn=off for the 13% net

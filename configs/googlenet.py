@@ -1,4 +1,4 @@
-"""GoogLeNet: Szegedy et al. 2014, with its side heads on or off.
+"""GoogLeNet: Szegedy et al. 2015, with its side heads on or off.
 
 command   python train.py --config=configs/googlenet.py:aux=on --workdir=runs/googlenet_digits
           python train.py --config=configs/googlenet.py:data=imagenet2012,scale=paper --workdir=...

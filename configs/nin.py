@@ -1,4 +1,4 @@
-"""Network in Network: Lin, Chen, Yan 2014.
+"""Network in Network: Lin et al. 2014.
 
 command   python train.py --config=configs/nin.py --workdir=runs/nin_digits
           python train.py --config=configs/nin.py:data=cifar10,scale=paper --workdir=runs/nin

@@ -1,4 +1,4 @@
-"""ReLU against tanh: Krizhevsky, Sutskever, Hinton 2012, Fig. 1, on cuda-convnet's four-layer net.
+"""ReLU against tanh: Krizhevsky et al. 2012, Fig. 1, on cuda-convnet's four-layer net.
 
 command   python train.py --config=configs/relu_vs_tanh.py:activation=relu,data=digits --workdir=...
 hardware  digits: two CPU cores, a minute; cifar10: one GPU, minutes

@@ -1,4 +1,4 @@
-"""Plain and residual networks on small images: He et al. 2015, section 4.2, and He et al. 2016.
+"""Plain and residual networks on small images: He et al. 2016a, section 4.2, and He et al. 2016b.
 
 command   python train.py --config=configs/resnet_cifar.py:depth=56,shortcut=none --workdir=runs/p56
           (digits, small); data=cifar10,scale=paper for the paper's own
@@ -6,7 +6,7 @@ hardware  digits: two CPU cores, about 20 s for 20 layers, 50 s for 56;
           cifar10 at paper scale: one GPU, an hour or two
 paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97% (56), 6.43% (110),
           7.93% (1202 layers); plain nets get worse with depth (Fig. 6), plain-110 above 60%.
-          Pre-activation (He et al. 2016, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
+          Pre-activation (He et al. 2016b, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
 here      digits, five seeds, training error after 330 steps: plain-20, 32, 44, 56: 0.0, 0.3, 28.9,
           38.4%; ResNet-20, 32, 44, 56: 0.0% each (results/degradation)
 deviates  paper: batch-norm statistics over groups of 64 images, what each of the two GPUs held.

@@ -1,4 +1,4 @@
-"""Plain and residual networks on ImageNet: He et al. 2015, section 4.1, and He et al. 2016.
+"""Plain and residual networks on ImageNet: He et al. 2016a, section 4.1, and He et al. 2016b.
 
 command   python train.py --config=configs/resnet_imagenet.py:depth=18 --workdir=runs/resnet18
           and :depth=50,data=imagenet2012,scale=paper for the paper's own

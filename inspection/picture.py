@@ -1,13 +1,23 @@
 """Errors as their papers publish them against what their networks cost as we count them."""
 
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import models
 from errors import UserError
 from inspection import cost
-from papers import networks as published
+from papers import results
+
+# The protocols of papers.results.PLAINEST, as the legend has them.
+PROTOCOLS = {
+    "ten_crop": "ten crops",
+    "dense": "dense, one scale of 256",
+    "center": "one centre crop",
+    "center:side=320,crop=320": "one crop of 320",
+    "plain": "the image as it is",
+}
 
 
 def check(path: pathlib.Path) -> None:
@@ -25,25 +35,21 @@ def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
     from matplotlib.figure import Figure
 
     panels = (
-        ("ImageNet 2012", "top1", "ImageNet 2012, top-1 error (%)"),
-        ("ImageNet 2012", "top5", "ImageNet 2012, top-5 error (%)"),
-        ("CIFAR-10", "top1", "CIFAR-10, test error (%)"),
+        (results.IMAGENET, "top1", "ImageNet 2012, top-1 error (%)"),
+        (results.IMAGENET, "top5", "ImageNet 2012, top-5 error (%)"),
+        (results.CIFAR10, "top1", "CIFAR-10, test error (%)"),
     )
     figure = Figure(figsize=(20, 9), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     labels = []
     for (data, measure, title), axes in zip(panels, figure.subplots(1, 3), strict=True):
-        rates = [
-            rate
-            for rate in published.ERROR_RATES
-            if rate.data == data and rate.network in costs and getattr(rate, measure) is not None
-        ]
+        rates = [row for name in costs for row in _shown(name, data, measure)]
         for protocol in dict.fromkeys(rate.protocol for rate in rates):
             chosen = [rate for rate in rates if rate.protocol == protocol]
-            spots = [(cost_of(rate, costs), getattr(rate, measure)) for rate in chosen]
-            axes.scatter(*zip(*spots, strict=True), s=28, label=protocol)
+            spots = [(cost_of(rate, costs), rate.value) for rate in chosen]
+            axes.scatter(*zip(*spots, strict=True), s=28, label=PROTOCOLS[protocol])
             for rate, spot in zip(chosen, spots, strict=True):
-                text = rate.network.replace("_cifar10", "")
+                text = rate.networks[0].replace("_cifar10", "")
                 label = axes.annotate(
                     text, spot, (6, 0), textcoords="offset points", fontsize=8, va="center"
                 )
@@ -84,10 +90,18 @@ def spread(labels: Sequence[Any], renderer: Any) -> None:
         taken.append(label.get_window_extent(renderer))
 
 
-def cost_of(rate: published.ErrorRate, costs: Mapping[str, cost.Cost]) -> int:
+def _shown(network: str, data: str, metric: str) -> list[results.Row]:
+    """The row that shows a network in a panel, the table's first; none if it is read off a plot."""
+    found = [row for row in results.plainest(network) if (row.data, row.metric) == (data, metric)]
+    return [row for row in found[:1] if not row.sign]
+
+
+def cost_of(rate: results.Row, costs: Mapping[str, cost.Cost]) -> int:
     """Multiply-adds of one pass at the size of the published crop."""
-    if not rate.input:
-        return costs[rate.network].multiply_adds
-    shape = (rate.input, rate.input, costs[rate.network].input_shape[2])
-    network = models.create({"name": rate.network, "input": shape})
+    (name,) = rate.networks
+    crop = re.search(r"crop=(\d+)", rate.protocol)
+    if crop is None:
+        return costs[name].multiply_adds
+    side = int(crop[1])
+    network = models.create({"name": name, "input": (side, side, costs[name].input_shape[2])})
     return cost.measure(network).multiply_adds

@@ -179,8 +179,6 @@ PRESETS = {
             "params": "60 million",
             "neurons": "650,000",
             "conv1 neurons": "253,440",
-            "top-1 error": "40.7%",
-            "top-5 error": "18.2%",
         },
         # Bias 1 with std 0.01 gave Caffe's authors a flat loss.
         recommended_initializer="he",
@@ -197,10 +195,6 @@ PRESETS = {
         {**_IMAGENET, "features": (48, 128, 192, 192, 256), "groups": 1},
         "Krizhevsky et al. 2012, section 3.2 and footnote 2: half the maps in conv1 to conv4",
         deviations=(_SIZE,),
-        published={
-            "top-1 error against two GPUs": "+1.7%",
-            "top-5 error against two GPUs": "+1.2%",
-        },
         recommended_initializer="he",
     ),
     "alexnet_owt_torchvision": Preset(
@@ -211,7 +205,7 @@ PRESETS = {
             "conv4 has 256 maps, the paper prints 384.",
             _ONE_COLUMN_START,
         ),
-        published={"params": "61,100,840", "top-1 error": "43.478%", "top-5 error": "20.934%"},
+        published={"params": "61,100,840"},
         recommended_initializer="he",
     ),
     "alexnet_owt_footnote_widths": Preset(

@@ -1,5 +1,5 @@
 """The CIFAR-10 networks that Krizhevsky released with cuda-convnet in 2011: the nets behind the
-CIFAR-10 figures of Krizhevsky, Sutskever, Hinton 2012 (Fig. 1, and the 13% and 11% of section 3.3).
+CIFAR-10 figures of Krizhevsky et al. 2012 (Fig. 1, and the 13% and 11% of section 3.3).
 
 Layer names are those of the released layer files. Imports only `models`.
 """
@@ -130,7 +130,6 @@ PRESETS = {
             "Without the normalisation within maps after pool1 and pool2, which the file has and "
             "layers-19pct.cfg has not.",
         ),
-        published={"test error": "18%", "test error without normalisation": "19%"},
         # On small data the released weights (conv1's std 1e-4) keep ReLU at chance for long.
         recommended_initializer="he",
     ),
@@ -138,7 +137,6 @@ PRESETS = {
         CudaConvnetQuick,
         {**_CIFAR10, "dense_features": (64,), "dense_std": 0.1},
         "cuda-convnet, example-layers/layers-80sec.cfg",
-        published={"test error": "26%"},
         recommended_initializer="he",
     ),
     "cuda_convnet_cifar10_conv_local": Preset(
@@ -146,7 +144,6 @@ PRESETS = {
         {**_CIFAR10, "input": (24, 24, 3)},
         "cuda-convnet, example-layers/layers-conv-local-13pct.cfg (with lrn: -11pct.cfg, the "
         "revision with normalisation over 5 channels and 32 maps in local3)",
-        published={"test error": "13%", "test error with lrn": "11%"},
         recommended_initializer="he",
     ),
 }

@@ -106,6 +106,5 @@ PRESETS: dict[str, Preset] = {
         DenseNet,
         {"input": (224, 224, 3), "num_classes": 1000},
         "Huang et al. 2017, Table 1",
-        published={"top-1 error (Table 3, one crop)": "25.02%", "top-5 error": "7.71%"},
     ),
 }

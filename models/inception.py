@@ -264,7 +264,7 @@ class GoogLeNet(Network):
         return LocalResponseNorm(5, 1e-4, 0.75, k=1.0, alpha_over_n=True, name=name)(x)
 
 
-_TABLE = "Szegedy et al. 2014, Table 1"
+_TABLE = "Szegedy et al. 2015, Table 1"
 _IMAGENET: dict[str, Any] = {"input": (224, 224, 3), "num_classes": 1000}
 _SMALL: dict[str, Any] = {
     "input": (32, 32, 3),
@@ -319,7 +319,6 @@ PRESETS: dict[str, Preset] = {
         published={
             "params": "6797.7K, the sum of the rows",
             "multiply_adds": "1.5×10⁹",
-            "top-5 error": "10.07%",
         },
     ),
     "googlenet_2014_with_aux": Preset(

@@ -135,7 +135,7 @@ class Conv(nn.Module):
     """Convolution with explicit padding, optional groups, and its batch norm where it has one.
 
     x [N, H, W, C] -> [N, H', W', features]. The captured activation of a layer is this output:
-    after the batch norm, before the nonlinearity (He et al. 2016, Fig. 7).
+    after the batch norm, before the nonlinearity (He et al. 2016a, Fig. 7).
     """
 
     features: int

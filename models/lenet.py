@@ -292,7 +292,6 @@ PRESETS = {
             "S4 params": "32",
             "C5 params": "48,120",
             "F6 params": "10,164",
-            "test error": "0.95%",
         },
         # ±2.4/fan-in saturates under the printed diagonal Levenberg-Marquardt rates.
         recommended_initializer="lecun_sqrt_fan_in",

@@ -1,4 +1,4 @@
-"""Network in Network: Lin, Chen, Yan, ICLR 2014 (arXiv 1312.4400).
+"""Network in Network: Lin et al. 2014 (arXiv 1312.4400).
 
 An mlpconv layer is a convolution followed by two 1×1 convolutions ("cascaded cross-channel
 parametric pooling", cccp), each with ReLU. The paper prints no widths: those here, and the starting
@@ -95,7 +95,6 @@ PRESETS = {
         NiN,
         _CIFAR10,
         f"{_FILE} cifar-10",
-        published={"test error": "10.41%", "test error, augmented": "8.81%"},
         recommended_initializer="he",
     ),
     "nin_cifar100": Preset(
@@ -106,7 +105,6 @@ PRESETS = {
             "init_stds": ((0.001, 0.01, 0.01), (0.05, 0.05, 0.05), (0.05, 0.05, 0.05)),
         },
         f"{_FILE} cifar-100",
-        published={"test error": "35.68%"},
         recommended_initializer="he",
     ),
     "nin_svhn": Preset(
@@ -117,7 +115,6 @@ PRESETS = {
             "widths": ((128, 96, 64), (320, 256, 128), (384, 256)),
         },
         f"{_FILE} svhn",
-        published={"test error": "2.35%"},
         recommended_initializer="he",
     ),
     "nin_mnist": Preset(
@@ -129,7 +126,6 @@ PRESETS = {
             "widths": ((96, 64, 48), (128, 96, 48), (128, 96)),
         },
         f"{_FILE} mnist",
-        published={"test error": "0.47%"},
         recommended_initializer="he",
     ),
     "nin_cifar10_fc_head": Preset(
@@ -137,7 +133,6 @@ PRESETS = {
         {**_CIFAR10, "head": "dense"},
         "Lin et al. 2014, Table 5, mlpconv + fully connected + dropout",
         deviations=(_DENSE_READING,),
-        published={"test error": "10.88%", "test error without dropout": "11.59%"},
         recommended_initializer="he",
     ),
     "nin_imagenet": Preset(

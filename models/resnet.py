@@ -1,5 +1,5 @@
-"""Residual networks: He, Zhang, Ren, Sun, "Deep residual learning for image recognition" (2015),
-and the same authors' "Identity mappings in deep residual networks" (2016).
+"""Residual networks: He et al. 2016a, "Deep residual learning for image recognition", and He et al.
+2016b, "Identity mappings in deep residual networks".
 
 One class builds the plain nets, the residual nets and every unit of the second paper: they differ
 in fields alone, so that a study compares what it says it compares. Stages carry the names of the
@@ -23,7 +23,7 @@ from models.presets import Preset
 BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     "basic": ((3, 1), (3, 1)),
     "bottleneck": ((1, 1), (3, 1), (1, 4)),
-    "one_layer": ((3, 1),),  # the 1-layer skips of He et al. 2016, Table 3
+    "one_layer": ((3, 1),),  # the 1-layer skips of He et al. 2016b, Table 3
 }
 STEMS = ("imagenet", "cifar")  # 7×7/2 and a 3×3/2 max pool, or one 3×3
 # The padding of that max pool. The authors' nets of 2015 are Caffe's: none, and the last window
@@ -35,7 +35,7 @@ POOL1: dict[str, dict[str, Any]] = {
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("1x1", "3x3")
 GATES = ("none", "exclusive", "shortcut_only")
-# He et al. 2016, Fig. 4 (a) to (e).
+# He et al. 2016b, Fig. 4 (a) to (e).
 UNITS = (
     "original",
     "bn_after_addition",
@@ -51,7 +51,7 @@ class Unit(nn.Module):
     x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is
     decided from the two shapes that are added. `preactivated` says that the input is activated
     already: the first unit of a pre-activation net, whose activation follows conv1 and serves both
-    paths (He et al. 2016, section 4.2). Raises ValueError where option A would drop channels.
+    paths (He et al. 2016b, section 4.2). Raises ValueError where option A would drop channels.
     """
 
     features: int
@@ -113,7 +113,7 @@ class Unit(nn.Module):
     def add_shortcut(
         self, x: jax.Array, active: jax.Array, residual: jax.Array, train: bool
     ) -> jax.Array:
-        """The residual plus its shortcut, each scaled or gated: He et al. 2016, Table 1."""
+        """The residual plus its shortcut, each scaled or gated: He et al. 2016b, Table 1."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = residual.shape[-1]
         path = x
@@ -161,7 +161,7 @@ class Unit(nn.Module):
 
 
 class ResNet(Network):
-    """Plain and residual networks of He et al. 2015 and 2016, [N, H, W, C] -> logits [N, classes].
+    """Plain and residual networks, He et al. 2016a and 2016b: [N, H, W, C] -> logits [N, classes].
 
     Raises ValueError for a field outside its valid values.
     """
@@ -269,7 +269,7 @@ class ResNet(Network):
         return Dense(self.num_classes, kernel_init=kernel_init, **self.types, name="fc")(x), {}
 
 
-# Table 1 of He et al. 2015: block and units a stage, by depth. The paper prints no units for 200
+# He et al. 2016a, Table 1: block and units a stage, by depth. The paper prints no units for 200
 # layers; 3, 24, 36, 3 are those of the authors' released code.
 IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
@@ -279,19 +279,15 @@ IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     152: ("bottleneck", (3, 8, 36, 3)),
     200: ("bottleneck", (3, 24, 36, 3)),
 }
-# He et al. 2015: Table 1 (FLOPs, which are multiply-adds), Tables 2 and 3 (ten crops, validation),
-# and He et al. 2016, Table 5 (one crop of 320 pixels).
-IMAGENET_PUBLISHED: dict[str, dict[str, str]] = {
-    "plain18": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.94%"},
-    "resnet18_A": {"multiply_adds": "1.8×10⁹", "top-1 error": "27.88%"},
-    "plain34": {"multiply_adds": "3.6×10⁹", "top-1 error": "28.54%", "top-5 error": "10.02%"},
-    "resnet34_A": {"multiply_adds": "3.6×10⁹", "top-1 error": "25.03%", "top-5 error": "7.76%"},
-    "resnet34_B": {"top-1 error": "24.52%", "top-5 error": "7.46%"},
-    "resnet34_C": {"top-1 error": "24.19%", "top-5 error": "7.40%"},
-    "resnet50_v1": {"multiply_adds": "3.8×10⁹", "top-1 error": "22.85%", "top-5 error": "6.71%"},
-    "resnet101_v1": {"multiply_adds": "7.6×10⁹", "top-1 error": "21.75%", "top-5 error": "6.05%"},
-    "resnet152_v1": {"multiply_adds": "11.3×10⁹", "top-1 error": "21.43%", "top-5 error": "5.71%"},
-    "resnet200_preact": {"top-1 error": "20.7%", "top-5 error": "5.3%"},
+# He et al. 2016a, Table 1: FLOPs, which are multiply-adds.
+IMAGENET_FLOPS = {
+    "plain18": "1.8×10⁹",
+    "resnet18_A": "1.8×10⁹",
+    "plain34": "3.6×10⁹",
+    "resnet34_A": "3.6×10⁹",
+    "resnet50_v1": "3.8×10⁹",
+    "resnet101_v1": "7.6×10⁹",
+    "resnet152_v1": "11.3×10⁹",
 }
 V1_5_DEVIATIONS = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
@@ -301,7 +297,7 @@ V1_5_DEVIATIONS = (
 
 
 def _imagenet_presets() -> dict[str, Preset]:
-    table = "He et al. 2015, Table 1"
+    table = "He et al. 2016a, Table 1"
     nets: dict[str, tuple[int, str, dict[str, str]]] = {}
     for depth in (18, 34):
         nets[f"plain{depth}"] = (depth, table, {"shortcut": "none"})
@@ -311,7 +307,7 @@ def _imagenet_presets() -> dict[str, Preset]:
     for depth in (50, 101, 152):
         nets[f"resnet{depth}_v1"] = (depth, table, {"stride_in": "1x1"})
         nets[f"resnet{depth}_v1_5"] = (depth, table, {"stride_in": "3x3", "pool1": "torch"})
-    source = "He et al. 2016, section 5; units of each stage as in the authors' released code"
+    source = "He et al. 2016b, section 5; units of each stage as in the authors' released code"
     nets["resnet200_preact"] = (200, source, {"unit": "preact", "pool1": "torch"})
 
     presets = {}
@@ -328,31 +324,24 @@ def _imagenet_presets() -> dict[str, Preset]:
             },
             source,
             deviations=V1_5_DEVIATIONS if name.endswith("v1_5") else (),
-            published=IMAGENET_PUBLISHED.get(name, {}),
+            published={"multiply_adds": flops} if (flops := IMAGENET_FLOPS.get(name)) else {},
         )
     return presets
 
 
-# He et al. 2015, Table 6: parameters and test error by depth.
-CIFAR_PUBLISHED: dict[int, dict[str, str]] = {
-    20: {"params": "0.27M", "test error": "8.75%"},
-    32: {"params": "0.46M", "test error": "7.51%"},
-    44: {"params": "0.66M", "test error": "7.17%"},
-    56: {"params": "0.85M", "test error": "6.97%"},
-    110: {"params": "1.7M", "test error": "6.43%"},
-    1202: {"params": "19.4M", "test error": "7.93%"},
-}
-# He et al. 2016, Tables 2, 3 and 4: parameters and test error.
-PREACT_PUBLISHED: dict[str, dict[str, str]] = {
-    "resnet110_cifar10_preact": {"params": "1.7M", "test error": "6.37%"},
-    "resnet164_cifar10_original": {"params": "1.7M", "test error": "5.93%"},
-    "resnet164_cifar10_preact": {"params": "1.7M", "test error": "5.46%"},
-    "resnet164_cifar100_original": {"test error": "25.16%"},
-    "resnet164_cifar100_preact": {"test error": "24.33%"},
-    "resnet1001_cifar10_original": {"params": "10.2M", "test error": "7.61%"},
-    "resnet1001_cifar10_preact": {"params": "10.2M", "test error": "4.92%"},
-    "resnet1001_cifar100_original": {"test error": "27.82%"},
-    "resnet1001_cifar100_preact": {"test error": "22.71%"},
+# He et al. 2016a, Table 6: parameters by depth.
+CIFAR_PARAMS = {20: "0.27M", 32: "0.46M", 44: "0.66M", 56: "0.85M", 110: "1.7M", 1202: "19.4M"}
+# He et al. 2016b, Tables 2, 3 and 4: parameters, "" where none are printed.
+PREACT_PARAMS = {
+    "resnet110_cifar10_preact": "1.7M",
+    "resnet164_cifar10_original": "1.7M",
+    "resnet164_cifar10_preact": "1.7M",
+    "resnet164_cifar100_original": "",
+    "resnet164_cifar100_preact": "",
+    "resnet1001_cifar10_original": "10.2M",
+    "resnet1001_cifar10_preact": "10.2M",
+    "resnet1001_cifar100_original": "",
+    "resnet1001_cifar100_preact": "",
 }
 
 
@@ -371,21 +360,18 @@ def _cifar(units: int, block: str, **fields: Any) -> dict[str, Any]:
 
 def _cifar_presets() -> dict[str, Preset]:
     presets = {}
-    for depth, published in CIFAR_PUBLISHED.items():
+    for depth, params in CIFAR_PARAMS.items():
         for shortcut in SHORTCUTS if depth < 1202 else ("A",):
             name = f"resnet{depth}_cifar10_{shortcut}"
-            source, printed = "He et al. 2015, section 4.2", {}
+            source = "He et al. 2016a, section 4.2"
             if shortcut == "none":
-                name, printed = f"plain{depth}_cifar10", {"params": published["params"]}
-                if depth == 110:
-                    printed["test error"] = "above 60%"
-            elif shortcut == "A":
-                printed = published
-            else:
-                source = f"He et al. 2015, section 4.2 with option {shortcut} of section 4.1"
+                name = f"plain{depth}_cifar10"
+            elif shortcut != "A":
+                source += f" with option {shortcut} of section 4.1"
             fields = _cifar((depth - 2) // 6, "basic", shortcut=shortcut)
+            printed = {"params": params} if shortcut in ("none", "A") else {}
             presets[name] = Preset(ResNet, fields, source, published=printed)
-    for name, printed in PREACT_PUBLISHED.items():
+    for name, params in PREACT_PARAMS.items():
         net, data, unit = name.split("_")
         depth, classes = int(net.removeprefix("resnet")), int(data.removeprefix("cifar"))
         basic = depth == 110
@@ -396,7 +382,8 @@ def _cifar_presets() -> dict[str, Preset]:
             unit=unit,
             num_classes=classes,
         )
-        source = "He et al. 2016, section 4 and the authors' released code for its shortcuts"
+        source = "He et al. 2016b, section 4 and the authors' released code for its shortcuts"
+        printed = {"params": params} if params else {}
         presets[name] = Preset(ResNet, fields, source, published=printed)
     return presets
 

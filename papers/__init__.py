@@ -1,1 +1,1 @@
-"""What the papers print, with sources and misprints. May import nothing of the project."""
+"""What the papers print: results, misprints, references. May import nothing of the project."""

@@ -1,7 +1,7 @@
 """The views of an image that the papers' test protocols show to a network, in whole pixels.
 
 Pure functions of numbers, nothing is resampled here. Speaks for Krizhevsky et al. 2012 (section
-4.1), Simonyan and Zisserman 2015 (section 3.2), Szegedy et al. 2014 (section 7) and He et al. 2016
+4.1), Simonyan and Zisserman 2015 (section 3.2), Szegedy et al. 2015 (section 7) and He et al. 2016a
 (section 3.4). How large an image is once its short side has so many pixels, `augmentations.boxes`
 says, for training and tests alike.
 """
@@ -116,7 +116,7 @@ def dense(stored: Size, side: int, flip: bool = True) -> list[View]:
 def squares(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
     """GoogLeNet's 36 views of one scale: three squares, six views of each, and their mirrors.
 
-    Szegedy et al. 2014, section 7: the left, centre and right square (top, centre and bottom of a
+    Szegedy et al. 2015, section 7: the left, centre and right square (top, centre and bottom of a
     portrait); of each the four corner and the centre crop, and the square itself brought to the
     size of a crop. On a square image the three squares are one and the same.
     """

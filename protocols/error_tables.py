@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errors import UserError
-from papers import protocols as published
+from papers import results
 from training import progress, workdirs
 
 
@@ -61,26 +61,29 @@ def details(report: dict[str, Any]) -> str:
 def beside_published(reports: Sequence[dict[str, Any]]) -> str:
     """The papers' entries for these networks, and beside each what was measured here, if it was."""
     names = tuple(network["network"] for network in reports[0]["networks"])
-    entries = published.rows(names)
+    entries: dict[tuple[Any, ...], dict[str, results.Row]] = {}
+    for row in results.rows(*names):
+        if row.protocol:
+            key = (row.networks, row.protocol, row.data, row.source, row.remark)
+            entries.setdefault(key, {})[row.metric] = row
     if not entries:
         return f"no paper's table has {', '.join(sorted(set(names)))}"
     measured = {report["protocol"]: report for report in reports}
     here = f"here, {reports[0]['data']} {reports[0]['split']}"
     heading = ("networks", "protocol", "published on", "top-1", "top-5", f"{here}: top-1", "top-5")
     rows = [(*heading, "source")]
-    for entry in entries:
-        report = measured.get(entry.protocol)
-        same = sorted(entry.networks) == sorted(names) and report is not None
+    for (networks, protocol, data, source, remark), printed in entries.items():
+        report = measured.get(protocol)
+        same = sorted(networks) == sorted(names) and report is not None
         rows.append(
             (
-                _together(entry.networks),
-                entry.protocol,
-                entry.data,
-                "" if entry.top1 is None else f"{entry.top1}%",
-                "" if entry.top5 is None else f"{entry.top5}%",
+                _together(networks),
+                protocol,
+                data,
+                *(f"{printed[m].text}%" if m in printed else "" for m in ("top1", "top5")),
                 percent(report["top1"]) if same and report else "",
                 percent(report["top5"]) if same and report else "",
-                entry.source + (f"; {entry.remark}" if entry.remark else ""),
+                source + (f"; {remark}" if remark else ""),
             )
         )
     return progress.table(rows)

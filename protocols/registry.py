@@ -159,7 +159,7 @@ KINDS: dict[str, Kind] = {
     "grid_crop": Kind(VGG, _grid_crop, {"sides": (256, 384, 512), "flip": 1}),
     "dense": Kind(VGG, _dense, {"sides": (256,), "flip": 1, "average": "posteriors"}),
     "multi_scale": Kind(
-        "He et al. 2016, section 3.4",
+        "He et al. 2016a, section 3.4",
         _dense,
         {"sides": (224, 256, 384, 480, 640), "flip": 1, "average": "posteriors"},
     ),
@@ -168,7 +168,7 @@ KINDS: dict[str, Kind] = {
         _crops_and_dense,
         {"sides": (256, 384, 512), "flip": 1},
     ),
-    "crop_144": Kind("Szegedy et al. 2014, section 7", _crop_144, {"flip": 1}),
+    "crop_144": Kind("Szegedy et al. 2015, section 7", _crop_144, {"flip": 1}),
 }
 
 

@@ -3,7 +3,7 @@
 Within one image shown to the fully convolutional form, class scores are averaged over positions
 and only then go through the softmax (Simonyan and Zisserman 2015, section 3.2). Over crops, flips,
 scales and networks it is posteriors, after the softmax, that are averaged (Krizhevsky et al. 2012,
-section 4.1; Simonyan and Zisserman 2015, sections 3.2 and 4.3; Szegedy et al. 2014, section 7).
+section 4.1; Simonyan and Zisserman 2015, sections 3.2 and 4.3; Szegedy et al. 2015, section 7).
 """
 
 import jax

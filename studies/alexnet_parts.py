@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.drawing import SERIES
 from reproduction.study import Claim, Column, Records, Scale, Study, less_error, variants
@@ -26,6 +26,16 @@ TAKEN: dict[str, dict[str, Any]] = {
 }
 SMALL = {**TAKEN, DROPOUT: {"model.dropout": 0.5}}
 LARGE = {**TAKEN, NO_CONV4: {"model.removed": ("conv4",)}}
+
+_CIFAR10 = {
+    label: results.row("cuda_convnet_cifar10_conv_local", remark=remark)
+    for label, remark in ((WHOLE, "with LRN"), (NO_LRN, "without LRN"))
+}
+
+
+def _gap(remark: str) -> str:
+    """How much top-1 error a change of AlexNet costs, as printed, "≈ 2 points"."""
+    return f"{results.row('alexnet_2012', '', 'top1_gap', remark).text} points"
 
 
 def _worse(changed: str) -> Claim:
@@ -55,7 +65,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="alexnet_parts",
     title="AlexNet's parts, one at a time",
-    paper="Krizhevsky, Sutskever, Hinton 2012",
+    paper="Krizhevsky et al. 2012",
     figure="sections 3.3, 3.4, 4.2 and 7",
     question="What are response normalisation, overlapping pooling and dropout worth?",
     scales={
@@ -100,7 +110,12 @@ STUDY = Study(
         Column("parameters", lambda r: r.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
-    published=figures.ALEXNET_PARTS,
+    published={
+        WHOLE: f"{_CIFAR10[WHOLE].text}% on CIFAR-10",
+        NO_LRN: f"{_gap(NO_LRN)}, {_CIFAR10[NO_LRN].text}% on CIFAR-10",
+        POOL2: _gap(POOL2),
+        NO_CONV4: _gap("without a middle convolution"),
+    },
     published_heading="published: loss of top-1 on ImageNet; test error on CIFAR-10",
     draw=draw,
 )

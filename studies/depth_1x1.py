@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.study import Column, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
@@ -20,6 +20,8 @@ COLUMNS = {WIDER: "B", WITH_1X1: "C", NARROWER: "D"}
 # multiply-adds on 32×32×3; whole, 11.76, 11.77 and 11.73 billion on 224×224×3.
 SMALL = {WIDER: 0.255, WITH_1X1: 0.25, NARROWER: 0.22}
 WHOLE = {WIDER: 1.02, WITH_1X1: 1.0, NARROWER: 0.87}
+
+PUBLISHED = {column: results.row(f"vgg_{column}", "dense", remark="S = 256") for column in "BCD"}
 
 
 def _runs(
@@ -44,7 +46,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, cost grows B to D",
-            {f"{column} as printed": figures.VGG[column] for column in "BCD"},
+            {f"{column} as printed": row.value for column, row in PUBLISHED.items()},
         ),
     )
 
@@ -52,7 +54,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="depth_1x1",
     title="1×1 convolutions at equal cost",
-    paper="Simonyan, Zisserman 2015",
+    paper="Simonyan and Zisserman 2015",
     figure="section 4.1, columns B, C and D",
     question="Are layers of 1×1 better than width for the same multiply-adds?",
     scales={
@@ -90,11 +92,7 @@ STUDY = Study(
         Column("parameters", lambda r: r.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
-    published={
-        WIDER: "28.7 (B)",
-        WITH_1X1: "28.1 (C)",
-        NARROWER: "27.0 (D)",
-    },
+    published={name: f"{PUBLISHED[column].text} ({column})" for name, column in COLUMNS.items()},
     published_heading="published: ImageNet top-1 error at unequal cost (%)",
     draw=draw,
 )

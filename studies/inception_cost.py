@@ -1,4 +1,4 @@
-"""Szegedy et al. 2014, Fig. 2: naive modules against modules with 1×1 reductions, cost and error.
+"""Szegedy et al. 2015, Fig. 2: naive modules against modules with 1×1 reductions, cost and error.
 
 The lecture's worked example (28×28×192 to 32 maps by 5×5: 120.4M multiplications, 12.4M through 16
 maps) is measured on its own networks; the width of the reductions is swept, for the claim that
@@ -99,7 +99,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="inception_cost",
     title="Inception: naive and reduced modules",
-    paper="Szegedy et al. 2014",
+    paper="Szegedy et al. 2015",
     figure="Fig. 2 and the lecture's arithmetic",
     question="What do 1×1 reductions save, and do they hurt?",
     scales={

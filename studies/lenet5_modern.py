@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.drawing import GREY, SERIES
 from reproduction.records import Record
@@ -16,6 +16,7 @@ from reproduction.study import Claim, Records, Run, Scale, Study
 from reproduction.tables import steps_to
 
 MODERN = "LeNet-5, modern"
+PUBLISHED = results.row("lenet5_1998")
 
 
 def _right(least: float, data: str) -> Claim:
@@ -45,7 +46,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.percent(axes[0][0])
     drawing.heading(axes[0][0], "Error (training: while it learns)", "step", "error")
     finals = drawing.finals(records, "test_error")
-    printed = {"LeNet-5 of 1998 on MNIST, printed": [figures.LENET_FINAL]}
+    printed = {"LeNet-5 of 1998 on MNIST, printed": [PUBLISHED.value]}
     drawing.bars(axes[0][1], {**finals, **printed}, dict.fromkeys(printed, GREY), digits=2)
     drawing.heading(axes[0][1], "Final test error", "error (%)")
     return figure
@@ -54,7 +55,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="lenet5_modern",
     title="LeNet-5, the modern form: the main job over seeds",
-    paper="LeCun, Bottou, Bengio, Haffner 1998",
+    paper="LeCun et al. 1998",
     figure="the number of section III.B",
     question="What does the main job give, and how much does it vary with the seed?",
     scales={
@@ -77,7 +78,7 @@ STUDY = Study(
     },
     claims=(_right(98.0, "digits"), _right(90.0, "fashion_mnist"), _right(99.05, "mnist")),
     columns=(steps_to(0.05),),
-    published={MODERN: f"{figures.LENET_FINAL}"},
+    published={MODERN: PUBLISHED.text},
     published_heading="published: LeNet-5 of 1998 on MNIST, test error (%)",
     draw=draw,
 )

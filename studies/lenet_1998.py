@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.drawing import GREY
 from reproduction.records import Record
@@ -45,6 +45,10 @@ def _runs(
     return tuple(runs)
 
 
+PUBLISHED = {
+    15_000: results.row("lenet5_1998", remark="15,000 training images"),
+    60_000: results.row("lenet5_1998"),
+}
 SIZES = {
     "digits": (359, 718, 1_437),
     "fashion_mnist": (2_500, 5_000, 10_000),
@@ -126,7 +130,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.scatter(panel, sizes, errors, drawing.SERIES[0])
     marks = [(sizes[-1], statistics.mean(errors[-1]), "measured here", drawing.SERIES[0])]
     if data == "mnist":
-        printed = figures.LENET_SIZES
+        printed = {size: row.value for size, row in PUBLISHED.items()}
         drawing.scatter(panel, list(printed), [[v] for v in printed.values()], GREY)
         marks.append((60_000, printed[60_000], "published", GREY))
     panel.set_xscale("log", base=2)
@@ -151,7 +155,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="lenet_1998",
     title="LeNet-5 with its own training",
-    paper="LeCun, Bottou, Bengio, Haffner 1998",
+    paper="LeCun et al. 1998",
     figure="Fig. 5 and 6",
     question="How do error, passes and training images go together?",
     scales={
@@ -188,7 +192,7 @@ STUDY = Study(
         ),
     ),
     columns=(steps_to(0.05, "test"),),
-    published={_label(60_000): "0.95", _label(15_000): "≈ 1.7 (recalled from Fig. 6)"},
+    published={_label(size): row.text for size, row in PUBLISHED.items()},
     published_heading="published: MNIST test error (%)",
     draw=draw,
 )

@@ -1,4 +1,4 @@
-"""He et al. 2016, Tables 1 and 2: where a unit's batch norm and ReLU stand, and scaled shortcuts.
+"""He et al. 2016b, Tables 1 and 2: where a unit's batch norm and ReLU stand, and scaled shortcuts.
 
 The paper compares them at 110 and 164 layers; on digits at 56, where two cores train one in a
 minute.
@@ -8,19 +8,29 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.study import Records, Scale, Study, less_error, variants
 from reproduction.tables import steps_to
 
-ORIGINAL, FULL = "original", "full pre-activation"
+ORIGINAL, FULL, HALF = "original", "full pre-activation", "shortcut scaled by 0.5"
 UNITS: dict[str, dict[str, Any]] = {
     ORIGINAL: {},
     "BN after addition": {"model.unit": "bn_after_addition"},
     "ReLU before addition": {"model.unit": "relu_before_addition"},
     "ReLU-only pre-activation": {"model.unit": "relu_only_preact"},
     FULL: {"model.unit": "preact"},
-    "shortcut scaled by 0.5": {"model.shortcut_scale": 0.5},
+    HALF: {"model.shortcut_scale": 0.5},
+}
+_NET = "resnet110_cifar10_A"
+PUBLISHED = {
+    ORIGINAL: results.row(_NET),
+    **{
+        label: results.row(f"{_NET}:unit={fields['model.unit']}")
+        for label, fields in UNITS.items()
+        if label not in (ORIGINAL, FULL, HALF)
+    },
+    FULL: results.row("resnet110_cifar10_preact"),
 }
 
 
@@ -30,7 +40,10 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         records,
         title="Residual units: where batch norm and ReLU stand, and a shortcut that is scaled",
         note=study.scales[data].note,
-        published=("Published: 110 layers, CIFAR-10", figures.PREACTIVATION),
+        published=(
+            "Published: 110 layers, CIFAR-10",
+            {label: row.value for label, row in PUBLISHED.items()},
+        ),
         digits=2,
     )
 
@@ -38,7 +51,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="preactivation",
     title="Pre-activation and its alternatives",
-    paper="He, Zhang, Ren, Sun 2016",
+    paper="He et al. 2016b",
     figure="Tables 1 and 2",
     question="What must a shortcut's path be free of?",
     scales={
@@ -72,13 +85,13 @@ STUDY = Study(
         less_error(FULL, ORIGINAL),
         less_error(ORIGINAL, "BN after addition"),
         less_error(ORIGINAL, "ReLU before addition"),
-        less_error(ORIGINAL, "shortcut scaled by 0.5", "train_error"),
-        less_error(ORIGINAL, "shortcut scaled by 0.5"),
+        less_error(ORIGINAL, HALF, "train_error"),
+        less_error(ORIGINAL, HALF),
     ),
     columns=(steps_to(0.1),),
     published={
-        **{label: f"{error}" for label, error in figures.PREACTIVATION.items()},
-        "shortcut scaled by 0.5": "fails (above 20)",
+        **{label: row.text for label, row in PUBLISHED.items()},
+        HALF: f"fails ({results.row(f'{_NET}:shortcut_scale=0.5').text})",
     },
     published_heading="published: 110 layers, CIFAR-10 test error (%)",
     draw=draw,

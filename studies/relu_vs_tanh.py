@@ -121,7 +121,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="relu_vs_tanh",
     title="ReLU against tanh",
-    paper="Krizhevsky, Sutskever, Hinton 2012",
+    paper="Krizhevsky et al. 2012",
     figure="Fig. 1",
     question="Does ReLU reach 25% training error in a fraction of the updates tanh needs?",
     scales={

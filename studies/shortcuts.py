@@ -1,11 +1,11 @@
-"""He et al. 2015, Table 3: no shortcut, zero-padded (A), projected where needed (B), always (C).
+"""He et al. 2016a, Table 3: no shortcut, zero-padded (A), projected where needed (B), always (C).
 
 The paper compares them at 34 layers on ImageNet; on small images the same nets at 44 layers.
 """
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.drawing import PLAIN, RESIDUAL
 from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
@@ -14,6 +14,11 @@ from reproduction.tables import steps_to
 NONE, A, B, C = "none (plain)", "A: zeros appended", "B: projected where needed", "C: projected"
 KINDS = {NONE: "none", A: "A", B: "B", C: "C"}
 COLOURS = {NONE: PLAIN, A: "#8fc0dd", B: "#4b93bf", C: RESIDUAL}
+
+PUBLISHED = {
+    label: results.row("plain34" if kind == "none" else f"resnet34_{kind}", "ten_crop")
+    for label, kind in KINDS.items()
+}
 
 
 def _runs(config: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
@@ -39,7 +44,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, 34 layers",
-            {label: float(error) for label, error in figures.SHORTCUTS.items()},
+            {label: row.value for label, row in PUBLISHED.items()},
         ),
         digits=2,
         colours=COLOURS,
@@ -49,7 +54,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="shortcuts",
     title="Shortcuts: none, A, B, C at equal depth",
-    paper="He, Zhang, Ren, Sun 2015",
+    paper="He et al. 2016a",
     figure="Table 3",
     question="Does it matter how a shortcut changes its width?",
     scales={
@@ -90,7 +95,7 @@ STUDY = Study(
         Column("parameters", lambda record: record.result["params"], digits=0, spread=False),
         steps_to(0.1),
     ),
-    published=figures.SHORTCUTS,
+    published={label: row.text for label, row in PUBLISHED.items()},
     published_heading="published: 34 layers, ImageNet top-1 error, ten crops (%)",
     draw=draw,
 )

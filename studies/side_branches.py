@@ -1,4 +1,4 @@
-"""Szegedy et al. 2014, section 5: GoogLeNet's side heads, none, one or both, at three weights.
+"""Szegedy et al. 2015, section 5: GoogLeNet's side heads, none, one or both, at three weights.
 
 A head of weight 0 gives no gradient to the trunk; "aux1 alone" is both heads, aux2 with weight 0.
 """
@@ -7,15 +7,15 @@ import statistics
 
 from matplotlib.figure import Figure
 
-from papers import figures
 from reproduction import drawing
 from reproduction.records import Record
 from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
 
 NONE, ONE = "no side branch", "aux1 alone, weight 0.3"
+WEIGHT = 0.3  # of a side head's loss, as printed
 HEADS = {"aux1, after 4a": "error_aux1", "aux2, after 4d": "error_aux2", "main, after 5b": "error"}
 HEAD_COLOURS = (drawing.SERIES[4], drawing.SERIES[2], drawing.SERIES[3])
-LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {figures.SIDE_WEIGHT}", "both, weight 1"
+LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {WEIGHT}", "both, weight 1"
 
 
 def _runs(data: str, scale: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
@@ -24,13 +24,13 @@ def _runs(data: str, scale: str, seconds: float, **overrides: object) -> tuple[R
 
     def both(weight: float) -> dict[str, object]:
         weights = {"loss.weights.aux1": weight, "loss.weights.aux2": weight}
-        return {**overrides, **(weights if weight != figures.SIDE_WEIGHT else {})}
+        return {**overrides, **(weights if weight != WEIGHT else {})}
 
     return (
         Run(NONE, off, 0.85 * seconds, overrides),
         Run(ONE, on, seconds, {**overrides, "loss.weights.aux2": 0.0}),
         Run(LOW, on, seconds, both(0.1)),
-        Run(PAPER, on, seconds, both(figures.SIDE_WEIGHT)),
+        Run(PAPER, on, seconds, both(WEIGHT)),
         Run(HIGH, on, seconds, both(1.0)),
     )
 
@@ -86,7 +86,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="side_branches",
     title="GoogLeNet's side branches",
-    paper="Szegedy et al. 2014",
+    paper="Szegedy et al. 2015",
     figure="section 5",
     question="What do side branches change, and how much does half the net already know?",
     scales={

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from papers import figures
+from papers import results
 from reproduction import drawing
 from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
@@ -20,6 +20,13 @@ COLUMNS = {
     "C": "C (16 layers, three 1×1)",
     "D": "D (16 layers)",
     "E": "E (19 layers)",
+}
+
+# The 5×5 twin of B is in no table.
+PUBLISHED = {
+    text: results.row(f"vgg_{column}", "dense", remark="S = 256")
+    for column, text in COLUMNS.items()
+    if column != "B_5x5"
 }
 
 
@@ -45,7 +52,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         note=study.scales[data].note,
         published=(
             "Published: ImageNet top-1, one scale (Table 3)",
-            {COLUMNS[column]: error for column, error in figures.VGG.items()},
+            {text: row.value for text, row in PUBLISHED.items()},
         ),
     )
 
@@ -53,7 +60,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 STUDY = Study(
     name="vgg_depth",
     title="VGG over depth",
-    paper="Simonyan, Zisserman 2015",
+    paper="Simonyan and Zisserman 2015",
     figure="Table 3 and section 4.1",
     question="Does a deeper stack of small filters err less?",
     scales={
@@ -106,7 +113,7 @@ STUDY = Study(
         ),
         steps_to(0.1),
     ),
-    published={COLUMNS[column]: f"{error}" for column, error in figures.VGG.items()},
+    published={text: row.text for text, row in PUBLISHED.items()},
     published_heading="published: ImageNet top-1 error, S = Q = 256 (%)",
     draw=draw,
 )

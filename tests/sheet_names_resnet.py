@@ -57,7 +57,7 @@ def layers_of(row: str) -> tuple[str, ...]:
 
 
 def cifar_counts(units: int, shortcut: str) -> tuple[int, int]:
-    """(params, multiply-adds) of a 6n+2 net: He et al. 2015, section 4.2, layer by layer."""
+    """(params, multiply-adds) of a 6n+2 net: He et al. 2016a, section 4.2, layer by layer."""
     params, multiply_adds = 9 * 3 * 16 + 2 * 16 + 64 * 10 + 10, 9 * 3 * 16 * 32**2 + 64 * 10
     before = 16
     for side, width in ((32, 16), (16, 32), (8, 64)):
@@ -73,7 +73,7 @@ def cifar_counts(units: int, shortcut: str) -> tuple[int, int]:
     return params, multiply_adds
 
 
-# Szegedy et al. 2014, Table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, projection, and the stage.
+# Szegedy et al. 2015, Table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, projection, and the stage.
 _TABLE_1 = (
     (3, 64, 96, 128, 16, 32, 32),
     (3, 128, 128, 192, 32, 96, 64),

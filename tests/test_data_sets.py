@@ -28,7 +28,7 @@ def random_images(seed: int, *shape: int) -> np.ndarray:
 
 
 def test_table_has_the_published_numbers_of_images() -> None:
-    """From the papers and pages: LeCun 1998, Xiao 2017, Krizhevsky 2009, Russakovsky 2015."""
+    """LeCun et al. 1998, Xiao et al. 2017, Krizhevsky 2009, Russakovsky et al. 2015."""
     counts = {name: tuple(entry.splits.values()) for name, entry in data.DATASETS.items()}
     assert counts == {
         "digits": (1437, 360),

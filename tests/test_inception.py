@@ -28,7 +28,7 @@ def captured_shapes(network: models.Network, names: tuple[str, ...]) -> dict[str
     return {name: outputs.captured[name].shape[1:] for name in names}
 
 
-# Szegedy et al. 2014, Table 1, its column "output size". The floor would give 55 for the first.
+# Szegedy et al. 2015, Table 1, its column "output size". The floor would give 55 for the first.
 TABLE_1 = {
     "conv1": (112, 112, 64),
     "pool1": (56, 56, 64),

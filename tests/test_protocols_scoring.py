@@ -4,9 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from papers import protocols as published
-from protocols import registry, score_average, scoring
+from protocols import score_average, scoring
 from protocols.scoring import Answers
 
 
@@ -89,31 +87,3 @@ def test_batches_join_in_order():
     joined = Answers.joined(parts)
     np.testing.assert_array_equal(joined.loss, whole.loss)
     np.testing.assert_array_equal(joined.predicted, whole.predicted)
-
-
-def test_published_entries_name_networks_and_protocols_that_exist():
-    for entry in published.PUBLISHED:
-        for network in entry.networks:
-            assert network in models.NETWORKS
-        side = models.NETWORKS[entry.networks[0]].fields["input"][0]
-        protocol = registry.create(entry.protocol, registry.InputSize(side, side))
-        # Written as evaluate.py writes it, so that measured numbers find their place.
-        assert protocol.label == entry.protocol
-
-
-def test_published_entries_of_a_network():
-    alexnet = published.rows(("alexnet_2012",))
-    assert [(row.protocol, row.top1, row.top5) for row in alexnet if row.data.endswith("val")] == [
-        ("ten_crop", 40.7, 18.2),
-        ("ten_crop", 38.1, 16.4),
-    ]
-    rows = published.rows(("vgg_D",))
-    vgg = {(len(row.networks), row.protocol, row.remark): row.top1 for row in rows}
-    assert vgg[1, "dense", "S = 256"] == 27.0
-    assert vgg[1, "multi_crop_and_dense", "S in [256, 512]"] == 24.4
-    assert vgg[2, "multi_crop_and_dense", "S in [256, 512]"] == 23.7
-    assert [row.top5 for row in published.rows(("googlenet_2014",))] == [
-        *(10.07, 9.15, 7.89, 8.09, 7.62, 6.67)
-    ]
-    assert [row.top1 for row in published.rows(("resnet20_cifar10_A",))] == [8.75]
-    assert published.rows(("lecture_conv1x1",)) == ()

@@ -60,7 +60,7 @@ def unit_input(channels: int = 4, side: int = 6) -> np.ndarray:
 
 
 def figure_4(kind: str, x: Any, variables: Any) -> jax.Array:
-    """The units (a) to (e) of He et al. 2016, Fig. 4, with two layers and an identity shortcut."""
+    """The units (a) to (e) of He et al. 2016b, Fig. 4, with two layers and an identity shortcut."""
     p, s = variables["params"], variables["batch_stats"]
 
     def bn(layer: str, x: Any) -> jax.Array:
@@ -134,7 +134,7 @@ def test_plain_and_residual_differ_in_one_field() -> None:
 
 
 def test_zero_scaling_of_the_shortcut_is_the_plain_net() -> None:
-    # He et al. 2016, Table 1: "constant scaling, 0 and 1: this is a plain net".
+    # He et al. 2016b, Table 1: "constant scaling, 0 and 1: this is a plain net".
     plain, scaled = small(shortcut="none"), small(shortcut_scale=0.0)
     variables, images = initial(plain), images_for(plain)
     np.testing.assert_array_equal(
@@ -192,7 +192,7 @@ def test_projections_are_where_the_shapes_say() -> None:
         params = models.variables_of(models.create({"name": name}))["params"]
         return [unit for unit, layers in params.items() if "projection" in layers]
 
-    # He et al. 2015, section 4.1: of the 16 shortcuts of ResNet-34, B projects 3 and C all.
+    # He et al. 2016a, section 4.1: of the 16 shortcuts of ResNet-34, B projects 3 and C all.
     assert projections("resnet34_B") == ["conv3_1", "conv4_1", "conv5_1"]
     assert len(projections("resnet34_C")) == 16
     assert projections("resnet34_A") == projections("plain34") == []
@@ -266,7 +266,7 @@ def test_last_activation_of_a_preactivation_net() -> None:
 
 @pytest.mark.parametrize("kind", ["original", "preact"])
 def test_inserting_a_zero_unit_leaves_the_outputs_unchanged(kind: str) -> None:
-    # Why depth cannot hurt: He et al. 2015, section 1, the solution by construction.
+    # Why depth cannot hurt: He et al. 2016a, section 1, the solution by construction.
     shallow, deep = small(unit=kind), small(unit=kind, stages=(1, 2, 1))
     images, variables, longer = images_for(shallow), initial(shallow), initial(deep, seed=7)
     inserted = zeroed(longer["params"]["conv3_2"], "kernel")
@@ -347,7 +347,7 @@ def test_depth_is_that_of_the_name(name: str) -> None:
 
 
 def test_one_layer_skips_keep_the_depth() -> None:
-    # He et al. 2016, Table 3: ResNet-110 with a skip over each layer, the same layers otherwise.
+    # He et al. 2016b, Table 3: ResNet-110 with a skip over each layer, the same layers otherwise.
     network = models.create(
         {"name": "resnet110_cifar10_A", "block": "one_layer", "stages": (36, 36, 36)}
     )

@@ -1,6 +1,6 @@
 """Averages of the weights over training, by name: what evaluation gets instead of the last.
 
-Polyak averaging made the final models of GoogLeNet (Szegedy et al. 2014, section 6). The averages
+Polyak averaging made the final models of GoogLeNet (Szegedy et al. 2015, section 6). The averages
 are part of the training state: {"params", "batch_stats"}, or {} where there are none.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Test is the paper's bold line, training the thin one (He et al. 2016, Fig. 6).
+# Test is the paper's bold line, training the thin one (He et al. 2016a, Fig. 6).
 STYLES = {
     "train": {"color": "#7a9cc6", "linewidth": 1.2},
     "validation": {"color": "#d08c3f", "linewidth": 1.6},

@@ -1,4 +1,4 @@
-"""The diagonal Levenberg-Marquardt step sizes of LeNet-5: LeCun, Bottou, Bengio, Haffner 1998,
+"""The diagonal Levenberg-Marquardt step sizes of LeNet-5: LeCun et al. 1998,
 section III.C and eq. 21-27.
 
 The curvature h of a weight is the mean over patterns of Σ H_i·x_j² over the connections that share

@@ -121,7 +121,7 @@ def steps_after_error(
 ) -> Schedule:
     """As `steps`, with the flat warm-up until the training error is below `below`.
 
-    He et al. 2016, section 4.2, for 110 layers: 0.01 "until the training error is below 80%". The
+    He et al. 2016a, section 4.2, for 110 layers: 0.01 "until the training error is below 80%". The
     error is the mean over each stretch of `over`, a batch's alone being noise.
     """
     later = _dropping(in_steps, rate, drops, factor)
@@ -189,9 +189,9 @@ def plateau(
 ) -> Schedule:
     """`rate`, divided by `factor` whenever the error stalls, at most `drops` times.
 
-    of: the "validation" error (Krizhevsky et al. 2012; Simonyan and Zisserman 2015; He et al. 2016)
-    or the "training" error (Lin et al. 2014), the mean since the evaluation before. It stalls where
-    `patience` evaluations in a row do not better the best by more than `least`.
+    of: the "validation" error (Krizhevsky et al. 2012; Simonyan and Zisserman 2015; He et al.
+    2016a) or the "training" error (Lin et al. 2014), the mean since the evaluation before. It
+    stalls where `patience` evaluations in a row do not better the best by more than `least`.
     """
     if of not in ("validation", "training"):
         raise UserError(f"config.schedule.of: {of!r} is none of validation, training")

@@ -1,8 +1,4 @@
-"""What the papers print about their networks: slips of print and arithmetic, and error rates.
-
-`describe.py` shows the slips beside a network's own counts, and draws the error rates against cost.
-Data only: the networks are built from the tables and figures, never from here.
-"""
+"""Slips of print and arithmetic in the papers; `describe.py` shows them beside its own counts."""
 
 import dataclasses
 import fnmatch
@@ -21,24 +17,6 @@ class Misprint:
     printed: str
     counted: str
     reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ErrorRate:
-    """A published error of one network, in percent; top5 or top1 is None where not printed.
-
-    data: what it was measured on, the validation images for ImageNet, the test images else.
-    protocol: how an image was shown to the network. input: pixels a side, where the crop differs
-    from what the network is built for; 0 where it does not.
-    """
-
-    network: str
-    data: str
-    top1: float | None
-    top5: float | None
-    protocol: str
-    source: str
-    input: int = 0
 
 
 def misprints(network: str) -> tuple[Misprint, ...]:
@@ -112,7 +90,7 @@ MISPRINTS: tuple[Misprint, ...] = (
     ),
     Misprint(
         ("vgg_D*", "vgg_E*"),
-        "He et al. 2016, section 3.3: FLOPs of VGG-16 and VGG-19",
+        "He et al. 2016a, section 3.3: FLOPs of VGG-16 and VGG-19",
         "15.3 and 19.6 ×10⁹",
         "15.470 and 19.632 ×10⁹; convolutions alone 15.347 and 19.508",
         "VGG-16 was counted without its dense layers, VGG-19 with them.",
@@ -178,35 +156,35 @@ MISPRINTS: tuple[Misprint, ...] = (
     ),
     Misprint(
         ("resnet50_v1", "resnet34_*", "plain34"),
-        "He et al. 2016, Table 1: FLOPs of the 34- and 50-layer nets",
+        "He et al. 2016a, Table 1: FLOPs of the 34- and 50-layer nets",
         "3.6 and 3.8 ×10⁹",
         "3.644 (shortcuts A), 3.664 (B) and 3.858 ×10⁹",
         "That of 50 layers is cut off, those of 18, 101 and 152 are rounded.",
     ),
     Misprint(
         ("resnet18_A", "resnet34_A"),
-        "He et al. 2016, section 4.1: error of ResNet-34 below that of ResNet-18",
+        "He et al. 2016a, section 4.1: error of ResNet-34 below that of ResNet-18",
         "2.8 points",
         "2.85 points",
         "27.88 − 25.03, rounded down.",
     ),
     Misprint(
         ("resnet1001_*", "resnet1202_*"),
-        "He et al. 2016, two papers: parameters of ResNet-1001 and ResNet-1202",
+        "He et al. 2016a, 2016b: parameters of ResNet-1001 and ResNet-1202",
         "10.2M and 19.4M",
         "10,327,706 and 19,421,274",
         "10.2M leaves batch norm out (10,178,490), 19.4M takes it in (19,331,642 without).",
     ),
     Misprint(
         ("resnet164_*",),
-        "He et al. 2016, identity mappings: parameters of ResNet-164",
+        "He et al. 2016b: parameters of ResNet-164",
         "1.7M",
         "1,703,258",
         "Right with batch norm and without.",
     ),
     Misprint(
         ("resnet110_cifar10_*",),
-        "He et al. 2016: error of ResNet-110 on CIFAR-10",
+        "He et al. 2016a, Table 6: error of ResNet-110 on CIFAR-10",
         "6.43% and 6.61%",
         "both",
         "6.43 is the best of five runs, 6.61 their mean (first paper) or median (second paper).",
@@ -219,92 +197,4 @@ MISPRINTS: tuple[Misprint, ...] = (
         "The slide forgets the input channels of the convolutions and counts one bias a dense "
         "layer.",
     ),
-)
-
-_IMAGENET, _CIFAR10, _CIFAR100 = "ImageNet 2012", "CIFAR-10", "CIFAR-100"
-_TEN = "ten crops"
-_ONE = "one centre crop"
-_DENSE = "dense, one scale of 256"
-_PLAIN = "the image as it is"
-
-
-def _residual(network: str, top1: float, top5: float | None, table: str) -> ErrorRate:
-    source = f"He et al. 2016, Table {table}"
-    return ErrorRate(network, _IMAGENET, top1, top5, _TEN, source)
-
-
-def _vgg(network: str, top1: float, top5: float) -> ErrorRate:
-    source = "Simonyan and Zisserman 2015, Table 3, S = Q = 256"
-    return ErrorRate(network, _IMAGENET, top1, top5, _DENSE, source)
-
-
-def _other(network: str, top1: float, top5: float, source: str) -> ErrorRate:
-    return ErrorRate(network, _IMAGENET, top1, top5, _ONE, source)
-
-
-def _small(network: str, data: str, error: float, source: str) -> ErrorRate:
-    return ErrorRate(network, data, error, None, _PLAIN, source)
-
-
-_SIX = "He et al. 2016, Table 6"
-_UNITS = "He et al. 2016, identity mappings, Table 3, median of 5 runs"
-_TORCHVISION = "torchvision, first weights"
-_TORCH_PORT = "the Torch port of ResNet"
-
-# One protocol a network, the plainest that its paper prints. Papers cut their crops differently.
-ERROR_RATES: tuple[ErrorRate, ...] = (
-    ErrorRate(
-        "alexnet_2012", _IMAGENET, 40.7, 18.2, _TEN, "Krizhevsky et al. 2012, Table 2, one CNN"
-    ),
-    _vgg("vgg_A", 29.6, 10.4),
-    _vgg("vgg_A_LRN", 29.7, 10.5),
-    _vgg("vgg_B", 28.7, 9.9),
-    _vgg("vgg_C", 28.1, 9.4),
-    _vgg("vgg_D", 27.0, 8.8),
-    _vgg("vgg_E", 27.3, 9.0),
-    ErrorRate(
-        "googlenet_2014", _IMAGENET, None, 9.15, _TEN, "Szegedy et al. 2015, Table 3, one model"
-    ),
-    _residual("plain18", 27.94, None, "2"),
-    _residual("plain34", 28.54, 10.02, "3"),
-    _residual("resnet18_A", 27.88, None, "2"),
-    _residual("resnet34_A", 25.03, 7.76, "3"),
-    _residual("resnet34_B", 24.52, 7.46, "3"),
-    _residual("resnet34_C", 24.19, 7.40, "3"),
-    _residual("resnet50_v1", 22.85, 6.71, "3"),
-    _residual("resnet101_v1", 21.75, 6.05, "3"),
-    _residual("resnet152_v1", 21.43, 5.71, "3"),
-    ErrorRate(
-        "resnet200_preact",
-        _IMAGENET,
-        20.7,
-        5.3,
-        "one crop of 320",
-        "He et al. 2016, identity mappings, Table 5",
-        input=320,
-    ),
-    _other("alexnet_owt_torchvision", 43.478, 20.934, _TORCHVISION),
-    _other("googlenet_torchvision", 30.222, 10.470, _TORCHVISION),
-    _other("resnet18_B", 30.43, 10.76, _TORCH_PORT),
-    _other("resnet50_v1_5", 24.01, 7.02, _TORCH_PORT),
-    _other("resnet101_v1_5", 22.44, 6.21, _TORCH_PORT),
-    _other("resnet152_v1_5", 22.16, 6.16, _TORCH_PORT),
-    _small("cuda_convnet_cifar10_18pct", _CIFAR10, 18.0, "cuda-convnet, its own record"),
-    _small("nin_cifar10", _CIFAR10, 8.81, "Lin et al. 2014, Table 1, with augmentation"),
-    _small("resnet20_cifar10_A", _CIFAR10, 8.75, _SIX),
-    _small("resnet32_cifar10_A", _CIFAR10, 7.51, _SIX),
-    _small("resnet44_cifar10_A", _CIFAR10, 7.17, _SIX),
-    _small("resnet56_cifar10_A", _CIFAR10, 6.97, _SIX),
-    _small("resnet110_cifar10_A", _CIFAR10, 6.61, f"{_SIX}, mean of 5 runs (best 6.43)"),
-    _small("resnet1202_cifar10_A", _CIFAR10, 7.93, _SIX),
-    _small("resnet110_cifar10_preact", _CIFAR10, 6.37, _UNITS),
-    _small("resnet164_cifar10_original", _CIFAR10, 5.93, _UNITS),
-    _small("resnet164_cifar10_preact", _CIFAR10, 5.46, _UNITS),
-    _small("resnet1001_cifar10_original", _CIFAR10, 7.61, _UNITS),
-    _small("resnet1001_cifar10_preact", _CIFAR10, 4.92, _UNITS),
-    _small("nin_cifar100", _CIFAR100, 35.68, "Lin et al. 2014, Table 2"),
-    _small("resnet164_cifar100_original", _CIFAR100, 25.16, _UNITS),
-    _small("resnet164_cifar100_preact", _CIFAR100, 24.33, _UNITS),
-    _small("resnet1001_cifar100_original", _CIFAR100, 27.82, _UNITS),
-    _small("resnet1001_cifar100_preact", _CIFAR100, 22.71, _UNITS),
 )

@@ -1,0 +1,144 @@
+"""The papers that the project cites, by the key that its texts use; a test compares the two."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """key: as docstrings, comments and tables cite it. arxiv: the preprint's number, if any."""
+
+    key: str
+    authors: str
+    title: str
+    venue: str
+    arxiv: str = ""
+
+
+REFERENCES: tuple[Reference, ...] = (
+    Reference(
+        "Wilson 1927",
+        "E. B. Wilson",
+        "Probable inference, the law of succession, and statistical inference",
+        "Journal of the American Statistical Association 22",
+    ),
+    Reference(
+        "Newcombe 1998",
+        "R. G. Newcombe",
+        "Two-sided confidence intervals for the single proportion: comparison of seven methods",
+        "Statistics in Medicine 17",
+    ),
+    Reference(
+        "LeCun et al. 1998",
+        "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner",
+        "Gradient-based learning applied to document recognition",
+        "Proceedings of the IEEE 86(11)",
+    ),
+    Reference(
+        "Larochelle et al. 2007",
+        "H. Larochelle, D. Erhan, A. Courville, J. Bergstra, Y. Bengio",
+        "An empirical evaluation of deep architectures on problems with many factors of variation",
+        "ICML 2007",
+    ),
+    Reference(
+        "Krizhevsky 2009",
+        "A. Krizhevsky",
+        "Learning multiple layers of features from tiny images",
+        "Technical report, University of Toronto",
+    ),
+    Reference(
+        "Krizhevsky et al. 2012",
+        "A. Krizhevsky, I. Sutskever, G. E. Hinton",
+        "ImageNet classification with deep convolutional neural networks",
+        "NIPS 2012",
+    ),
+    Reference(
+        "Howard 2013",
+        "A. G. Howard",
+        "Some improvements on deep convolutional neural network based image classification",
+        "ICLR 2014",
+        "1312.5402",
+    ),
+    Reference(
+        "Krizhevsky 2014",
+        "A. Krizhevsky",
+        "One weird trick for parallelizing convolutional neural networks",
+        "preprint",
+        "1404.5997",
+    ),
+    Reference(
+        "Lin et al. 2014", "M. Lin, Q. Chen, S. Yan", "Network in network", "ICLR 2014", "1312.4400"
+    ),
+    Reference(
+        "He et al. 2015",
+        "K. He, X. Zhang, S. Ren, J. Sun",
+        "Delving deep into rectifiers: surpassing human-level performance on ImageNet "
+        "classification",
+        "ICCV 2015",
+        "1502.01852",
+    ),
+    Reference(
+        "Ioffe and Szegedy 2015",
+        "S. Ioffe, C. Szegedy",
+        "Batch normalization: accelerating deep network training by reducing internal covariate "
+        "shift",
+        "ICML 2015",
+        "1502.03167",
+    ),
+    Reference(
+        "Kingma and Ba 2015",
+        "D. P. Kingma, J. Ba",
+        "Adam: a method for stochastic optimization",
+        "ICLR 2015",
+        "1412.6980",
+    ),
+    Reference(
+        "Russakovsky et al. 2015",
+        "O. Russakovsky, J. Deng, H. Su and others",
+        "ImageNet large scale visual recognition challenge",
+        "International Journal of Computer Vision 115",
+        "1409.0575",
+    ),
+    Reference(
+        "Simonyan and Zisserman 2015",
+        "K. Simonyan, A. Zisserman",
+        "Very deep convolutional networks for large-scale image recognition",
+        "ICLR 2015",
+        "1409.1556",
+    ),
+    Reference(
+        "Szegedy et al. 2015",
+        "C. Szegedy, W. Liu, Y. Jia, P. Sermanet, S. Reed, D. Anguelov, D. Erhan, V. Vanhoucke, "
+        "A. Rabinovich",
+        "Going deeper with convolutions",
+        "CVPR 2015",
+        "1409.4842",
+    ),
+    Reference(
+        "He et al. 2016a",
+        "K. He, X. Zhang, S. Ren, J. Sun",
+        "Deep residual learning for image recognition",
+        "CVPR 2016",
+        "1512.03385",
+    ),
+    Reference(
+        "He et al. 2016b",
+        "K. He, X. Zhang, S. Ren, J. Sun",
+        "Identity mappings in deep residual networks",
+        "ECCV 2016",
+        "1603.05027",
+    ),
+    Reference(
+        "Huang et al. 2017",
+        "G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger",
+        "Densely connected convolutional networks",
+        "CVPR 2017",
+        "1608.06993",
+    ),
+    Reference(
+        "Xiao et al. 2017",
+        "H. Xiao, K. Rasul, R. Vollgraf",
+        "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms",
+        "preprint",
+        "1708.07747",
+    ),
+)
