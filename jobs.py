@@ -42,7 +42,7 @@ def end(line: str, status: int) -> NoReturn:
     client = distributed.global_state.client
     if client is None:
         print(line, file=sys.stderr)
-        raise SystemExit(status)
+        _quit(status)
     try:
         client.key_value_set(ENDED, str(status))
         first = True
@@ -78,6 +78,11 @@ def _leave(status: int) -> NoReturn:
                 time.sleep(0.05)
     except jax.errors.JaxRuntimeError:
         pass  # the store is gone, and the process that held it
+    _quit(status)
+
+
+def _quit(status: int) -> NoReturn:
+    """Leaves at once: Orbax has threads that wait for minutes for a save that has failed."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

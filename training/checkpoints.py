@@ -77,14 +77,15 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is not None:  # it says why; Orbax would raise the same once more, in other words
+            with contextlib.suppress(Exception):
+                self.wait()
+            with contextlib.suppress(Exception):
+                self.manager.close()
+            return
         try:
             self.wait()
-        except UserError:
-            with contextlib.suppress(Exception):  # Orbax raises the same once more
-                self.manager.close()
-            if error is None:  # else the block's own error says why
-                raise
-        else:
+        finally:
             self.manager.close()
 
     @property
