@@ -108,7 +108,8 @@ CLAIMS = (
 def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     """Fig. 7: the standard deviation of each 3×3 layer's output, after BN, before the nonlinearity.
 
-    Over test images, all positions and channels; "response_sd" by layer, in order.
+    Over the first config.eval.batch_size test images, all positions and channels; "response_sd" by
+    layer, in order.
     """
     net = trained.load(workdir, data_dir=data_dir)
     units = [
