@@ -5,6 +5,9 @@ mistyped flag are answered at once.
 """
 
 import errno
+import functools
+import itertools
+import os
 import re
 import sys
 import traceback
@@ -12,16 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 import compilation_cache
 import environment
 import xla_settings
-from configs.files import literal
+from configs import files
 from errors import UserError
 
 EXIT_STATUS = 2
-NETWORK_FIELD = "--config.model."
+PICTURES = (".png", ".pdf", ".svg")
+OVERRIDE = re.compile(r"--?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 # What the ground under a program may lack, in its own words: disk, permission, memory, files.
 GROUND = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -29,25 +33,47 @@ GROUND = {
 }
 
 
+def define_config(description: str) -> None:
+    """Defines the flags --config=PATH[:argument] and --config.FIELD=value; `config` reads them."""
+    flags.DEFINE_string("config", None, description)
+    flags.DEFINE_multi_string(
+        "config_override", [], "FIELD=value; --config.FIELD=value is short for it."
+    )
+
+
+def config() -> ConfigDict:
+    """The locked config. Raises UserError where it is missing or anything in it is wrong."""
+    given = flags.FLAGS
+    if given.config is None:
+        raise UserError("--config is missing; see --help")
+    return _config(given.config, tuple(given.config_override))
+
+
+@functools.lru_cache(maxsize=1)  # read when flags are parsed, and again by a command
+def _config(text: str, overrides: tuple[str, ...]) -> ConfigDict:
+    pairs = (word.partition("=") for word in overrides)
+    return files.read(text, {field: value for field, _, value in pairs})
+
+
+def config_overrides() -> dict[str, Any]:
+    """What --config.FIELD=value has set in `config`, by dotted field."""
+    fields = [word.partition("=")[0] for word in flags.FLAGS.config_override]
+    return {field: functools.reduce(getattr, field.split("."), config()) for field in fields}
+
+
 def parse(*, bare: str = "", listed: str = "") -> None:
     """Reads the flags of sys.argv; leaves after --help, and with one line where one is wrong.
 
     bare, listed: see `flagged`; without them a word that is no flag is a mistake.
-
-    `--config.model.FIELD=value` may name any field of the network, whether the config file sets it
-    or not: models.create knows them all and checks name and type.
     """
     # As a flag of the command's own, so that its --help shows it.
     shown = flags.BooleanFlag("version", False, "Print versions, devices, commit and the cache.")
     flags.DEFINE_flag(shown, module_name=sys.argv[0])
     app.define_help_flags()
-    # ml_collections takes overrides of existing fields alone, and reads sys.argv by itself.
-    added = [word for word in sys.argv if word.startswith(NETWORK_FIELD) and "=" in word]
-    sys.argv[:] = [word for word in sys.argv if word not in added]
     if bare:
         sys.argv[1:] = flagged(sys.argv[1:], bare=bare, listed=listed)
     xla_settings.apply()
-    _parse(sys.argv, network_fields=added)
+    _parse(sys.argv)
 
 
 def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
@@ -100,41 +126,58 @@ def version() -> str:
     )
 
 
-def _parse(arguments: list[str], *, network_fields: list[str]) -> None:
-    # A config file runs while flags are parsed, and ml_collections raises what Python raises for a
-    # mistyped override: all of it is the user's input, and one line is the answer.
+def divided(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without --config.FIELD=value (or --config.FIELD value), and those by field."""
+    others, overrides = list[str](), dict[str, str]()
+    words = iter(arguments)
+    for word in words:
+        match = OVERRIDE.fullmatch(word)
+        if match is None:
+            others.append(word)
+            continue
+        field, value = match[1], next(words, None) if match[2] is None else match[2]
+        if value is None:
+            raise UserError(f"{word}: needs a value")
+        if field in overrides:
+            raise UserError(f"--config.{field}: is given twice")
+        overrides[field] = value
+    return others, overrides
+
+
+def check_picture(flag: str, path: str) -> None:
+    """Raises UserError where no picture can be saved at `path`, before anything is computed."""
+    folder = os.path.dirname(path) or "."
+    if os.path.splitext(path)[1] not in PICTURES:
+        raise UserError(f"{flag}: {path} must end in {', '.join(PICTURES)}")
+    if not os.path.isdir(folder):
+        raise UserError(f"{flag}: there is no folder {folder}")
+
+
+def _parse(arguments: list[str]) -> None:
     try:
-        rest = flags.FLAGS(arguments)
-        for name in flags.FLAGS:
-            # A config file that is not there raises when it is first read.
-            getattr(flags.FLAGS[name].value, "items", None)
-        for word in network_fields:
-            field, _, text = word.removeprefix(NETWORK_FIELD).partition("=")
-            flag, value = flags.FLAGS["config"], literal(text)
-            if flag.value is not None:
-                with flag.value.unlocked() as config:
-                    config.model[field] = value
-                config_flags.get_override_values(flag)[f"model.{field}"] = value
+        others, overrides = divided(arguments)
+        added = [f"--config_override={field}={value}" for field, value in overrides.items()]
+        rest = flags.FLAGS([*others, *added])
+        for flag in itertools.chain(*flags.FLAGS.flags_by_module_dict().values()):
+            _check_given(flag)
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            config()  # now: what is wrong with it waits for no slow import
+    except flags.Error as error:
+        fail(f"flags: {error}")
     except UserError as error:
         fail(str(error))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        fail(f"flags: {_own_words(error)}")
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}")
 
 
-def _own_words(error: Exception) -> str:
-    """What is wrong, of a message that may be a repr, or an essay on relative paths."""
-    text = str(error.args[0]) if error.args else type(error).__name__
-    missing = re.search(r"No such file or directory: '([^']*)'", text)
-    if missing:
-        return f"there is no file {missing[1]}"
-    mistyped = re.search(r'Did you mean "([^"]*)" instead of "([^"]*)"', text)
-    if mistyped:
-        return f"the config has no field {mistyped[2]!r}; did you mean {mistyped[1]!r}?"
-    if isinstance(error, KeyError | AttributeError):
-        return f"the config has no field {text.strip(chr(34) + chr(39))!r}"
-    return text
+def _check_given(flag: flags.Flag) -> None:
+    """Raises UserError for a flag whose first value would be dropped, or whose value is empty."""
+    several = isinstance(flag, flags.MultiFlag)
+    if flag.present > 1 and not several:
+        raise UserError(f"--{flag.name}: is given {flag.present} times, and takes one value")
+    values: Any = flag.value if several else [flag.value]
+    if flag.present and "" in values:
+        raise UserError(f"--{flag.name}: is empty")
 
 
 def _guarded(main: Callable[[], Any]) -> None:

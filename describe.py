@@ -24,8 +24,6 @@ from typing import NoReturn
 import command_line
 from errors import UserError
 
-OVERRIDE = "--config."  # begins the words that change a field of the config
-
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line instead of its whole usage."""
@@ -34,8 +32,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see python describe.py --help")
 
 
-def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments, and the words among them that override a field of the config.
+def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The arguments, and the overrides of the config among them by field.
 
     Raises UserError for what it cannot understand.
     """
@@ -59,12 +57,12 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--version", action="store_true", help="versions, devices, commit and the cache"
     )
-    words = [word for word in arguments if word.startswith(OVERRIDE) and "=" in word]
-    given = parser.parse_args([word for word in arguments if word not in words])
+    others, overrides = command_line.divided(arguments)
+    given = parser.parse_args(others)
     if given.version:
-        return given, words
-    if words and not given.config:
-        raise UserError(f"{words[0]}: needs --config")
+        return given, overrides
+    if overrides and not given.config:
+        raise UserError(f"--config.{next(iter(overrides))}: needs --config")
     wanted = [
         flag
         for flag, value in {
@@ -81,7 +79,9 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
-    return given, words
+    if given.picture:
+        command_line.check_picture("--picture", given.picture)
+    return given, overrides
 
 
 if __name__ == "__main__":
@@ -93,7 +93,6 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
-import pathlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -120,12 +119,10 @@ class Description:
 
 def main(arguments: Sequence[str]) -> None:
     """Prints what the arguments ask for. Raises UserError for what it cannot understand."""
-    given, words = read(arguments)
+    given, overrides = read(arguments)
     if given.version:
         print(command_line.version())
         return
-    if given.picture:
-        picture.check(pathlib.Path(given.picture))  # now, not after a minute of tracing
     # Shapes need no accelerator, and must not take one from a run that does.
     jax.config.update("jax_platforms", "cpu")
 
@@ -137,11 +134,7 @@ def main(arguments: Sequence[str]) -> None:
         differences = diff(before, after)
         lines = _diff_lines(given.diff[0], given.diff[1], differences)
     else:
-        if given.config:
-            pairs = (word.removeprefix(OVERRIDE).split("=", 1) for word in words)
-            spec = read_config(given.config, {name: _value(text) for name, text in pairs})
-        else:
-            spec = parse(given.network)
+        spec = read_config(given.config, overrides) if given.config else parse(given.network)
         description = describe(spec)
         differences = to_json(description)
         lines = page(description)
@@ -155,24 +148,24 @@ def parse(text: str) -> dict[str, Any]:
     """The spec of "NAME:field=value,...". Values are Python literals, or bare words as strings."""
     name, _, fields = text.partition(":")
     spec: dict[str, Any] = {"name": name}
-    for item in _split(fields):
+    for item in files.split(fields):
         field, equals, value = item.partition("=")
         if not equals or not field.strip():
             raise UserError(f"{text}: {item!r} is not field=value")
-        spec[field.strip()] = _value(value.strip())
+        spec[field.strip()] = files.literal(value.strip())
     return spec
 
 
-def read_config(text: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def read_config(text: str, overrides: Mapping[str, str]) -> dict[str, Any]:
     """The spec of the network that a config trains, its input and classes decided by its data.
 
-    text: "PATH" or "PATH:argument", as train.py takes it; overrides: by dotted field.
+    text: "PATH" or "PATH:argument", as train.py takes it; overrides: as written, by dotted field.
     """
     # Imported here: a network by its name needs no data sets.
     import data
     from augmentations import recipe
 
-    config = files.resolve(text, overrides)
+    config = files.read(text, overrides)
     stored = data.dataset(config.data.name)
     shape = recipe.read(config.data, stored.shape).image_shape
     return {**config.model.to_dict(), "input": tuple(shape), "num_classes": stored.classes}
@@ -427,28 +420,6 @@ def _diff_lines(before: str, after: str, differences: Mapping[str, Any]) -> Iter
                 f"{side} {name}: {layer['kind']} {_times(layer['output'])}, "
                 f"params {layer['params']:,}, multiply_adds {layer['multiply_adds']:,}"
             )
-
-
-def _split(text: str) -> Iterator[str]:
-    """Cuts at the commas that stand in no brackets."""
-    depth, item = 0, ""
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            yield item
-            item = ""
-        else:
-            item += letter
-    if item:
-        yield item
-
-
-def _value(text: str) -> Any:
-    """A Python literal, a bare word, or a tuple of them: "2", "max", "(aux1,aux2)"."""
-    value = files.literal(text)
-    if value == text and text[:1] in ("(", "[") and text[-1:] in (")", "]"):
-        return tuple(_value(item.strip()) for item in _split(text[1:-1]))
-    return value
 
 
 def _times(shape: Iterable[int]) -> str:

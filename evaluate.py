@@ -216,6 +216,12 @@ def open_images(
     split.
     """
     fields = loaded[0].config.data
+    for run, folder in zip(loaded, folders, strict=True):
+        if run.config.data.name != fields.name and not data_name:
+            raise UserError(
+                f"{folder}: was trained on {run.config.data.name}, {folders[0]} on {fields.name}; "
+                "--data says what to test an ensemble of both on"
+            )
     name = data_name or fields.name
     entry = data.dataset(name)
     for run, folder in zip(loaded, folders, strict=True):

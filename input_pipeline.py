@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import config_flags
 
 import command_line
 import data
@@ -334,14 +333,15 @@ def _engine(
 def main() -> None:
     """Draws the sheet of a configuration's images: `--config=... --show=augment.png`."""
     flag = flags.FLAGS
+    command_line.check_picture("--show", flag.show)
     mesh = create_mesh(jax.devices()[:1])
-    sheet.draw(create(flag.config, mesh, flag.data_dir), flag.show)
+    sheet.draw(create(command_line.config(), mesh, flag.data_dir), flag.show)
     print(flag.show)
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", help_string="The configuration, a file of configs/.")
-    flags.DEFINE_string("show", None, "The PNG file to draw.")
+    command_line.define_config("The configuration, a file of configs/.")
+    flags.DEFINE_string("show", None, "The picture to draw.")
     flags.DEFINE_string("data_dir", None, "Where prepared data lie (else TFDS_DATA_DIR).")
     flags.mark_flags_as_required(["config", "show"])
     command_line.run(main)

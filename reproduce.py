@@ -19,12 +19,11 @@ if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
 from absl import flags
-from ml_collections import config_flags
 
 import command_line
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "A config file, to run its own sweep().")
+    command_line.define_config("A config file, to run its own sweep().")
     flags.DEFINE_string("study", None, "The study; its name alone does too.")
     flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
     flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
@@ -73,7 +72,9 @@ def main() -> None:
     if given.list:
         print(listing())
     elif given.curves:
-        print(draw_curves([pathlib.Path(path) for path in given.curves], given.out))
+        out = given.out or "curves.png"
+        command_line.check_picture("--out", out)
+        print(draw_curves([pathlib.Path(path) for path in given.curves], pathlib.Path(out)))
     elif given.check:
         check()
     elif given.redraw or given.report:
@@ -83,11 +84,8 @@ def main() -> None:
     elif given.config is not None:
         if given.study or given.publish or given.seeds or given.data or given.runs:
             raise UserError("--config: a sweep is no study and says its own runs, seeds and data")
-        flag = given["config"]
-        study, data, wanted = sweep.create(
-            config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
-        )
-        folder = pathlib.Path(given.out or f"runs/sweeps/{slug(study.name)}/{slug(data)}")
+        study, data, wanted = sweep.create(given.config, command_line.config_overrides())
+        folder = working_folder(f"runs/sweeps/{slug(study.name)}/{slug(data)}")
         seeds = sorted({seed for _, seed in wanted})
         made = runner.jobs(study, data, seeds, folder)
         reproduce(study, data, [job for job in made if (job.run.label, job.seed) in wanted], folder)
@@ -97,7 +95,7 @@ def main() -> None:
         study = studies.study(given.study)
         data = given.data or next(iter(study.scales))
         seeds = chosen_seeds(given.seeds, study.scale(data).seeds)
-        folder = pathlib.Path(given.out or _work(study, data))
+        folder = working_folder(_work(study, data))
         jobs = runner.jobs(study, data, seeds, folder)
         if given.runs:
             if given.publish:
@@ -150,6 +148,16 @@ def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Pat
     if study.claims:
         print(table(tables.verdict_cells(study, data, ordered)))
     print(f"\ntable:  {folder / 'table.md'}\nfigure: {folder / 'figure.png'}")
+
+
+def working_folder(default: str | pathlib.Path) -> pathlib.Path:
+    """The folder of --out, else the default, made. Raises UserError where it cannot be one."""
+    folder = pathlib.Path(flags.FLAGS.out or default)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {folder} cannot be a working folder: {error.strerror}") from None
+    return folder
 
 
 def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:

@@ -16,15 +16,12 @@ if __name__ == "__main__":
     shell.attach(preemption.leaving(sys.argv))
 
 from absl import flags
-from ml_collections import config_flags
 
 import command_line
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides.",
+    command_line.define_config(
+        "Experiment, e.g. configs/lenet5.py:data=digits; --config.seed=1 overrides."
     )
     flags.DEFINE_string("workdir", None, "Folder of this run; the same folder resumes it.")
     flags.DEFINE_string(
@@ -71,9 +68,7 @@ def main() -> None:
     """Trains as the flags say."""
     given = flags.FLAGS
     jobs.join()
-    config, workdir = given.config, given.workdir
-    if config is None:
-        raise UserError("--config is missing; see --help")
+    config, workdir = command_line.config(), given.workdir
     if given.dry_run:
         return dry_run(config)
     if workdir is None:

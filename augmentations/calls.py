@@ -33,7 +33,7 @@ class Keyword:
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         if isinstance(value, bool) or not isinstance(value, kinds):
             return kind
-        if not self.low <= value <= self.high:
+        if not self.low <= value <= self.high or value == float("inf"):
             upper = "" if self.high == float("inf") else f" and at most {self.high:g}"
             return f"{kind} of at least {self.low:g}{upper}"
         return None
@@ -91,15 +91,19 @@ class Call:
         return {key: value for key, value in self.arguments.items() if key not in other}
 
 
+LARGEST = 4096  # pixels of a side
+
 # Statistics of a set that must be decoded first may be taken from evenly spaced images of it.
 SAMPLES = {"samples": Keyword(0)}
 
 AUGMENTATIONS: dict[str, Operation] = {
-    "random_crop": Operation("box", boxes.random_crop, {"side": Keyword(256, 1)}, stream=1),
+    "random_crop": Operation(
+        "box", boxes.random_crop, {"side": Keyword(256, 1, LARGEST)}, stream=1
+    ),
     "scale_jitter": Operation(
         "box",
         boxes.scale_jitter,
-        {"low": Keyword(256, 1), "high": Keyword(480, 1)},
+        {"low": Keyword(256, 1, LARGEST), "high": Keyword(480, 1, LARGEST)},
         stream=2,
         ordered=("low", "high"),
     ),
@@ -113,7 +117,7 @@ AUGMENTATIONS: dict[str, Operation] = {
     "pad_crop": Operation(
         "image",
         geometry.pad_crop,
-        {"pixels": Keyword(4, 1), "fill": Keyword(0.0, 0, 255)},
+        {"pixels": Keyword(4, 1, LARGEST), "fill": Keyword(0.0, 0, 255)},
         stream=4,
     ),
     "flip": Operation("image", geometry.flip, {"probability": Keyword(0.5, 0, 1)}, stream=5),

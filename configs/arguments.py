@@ -1,9 +1,8 @@
 """The argument string of a config file, strictly read: `configs/lenet5.py:data=digits,...`."""
 
-import difflib
 from typing import Any
 
-from errors import UserError
+from errors import UserError, did_you_mean
 
 
 def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) -> dict[str, Any]:
@@ -19,10 +18,9 @@ def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) ->
             continue
         key, equals, text = item.partition("=")
         if not equals or key not in valid:
-            near = difflib.get_close_matches(key, valid, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UserError(
-                f"config argument {item!r}: the keys are {', '.join(valid)}, as key=value{hint}"
+                f"config argument {item!r}: the keys are {', '.join(valid)}, as key=value"
+                f"{did_you_mean(key, valid)}"
             )
         rule = valid[key]
         kind = type(rule[0]) if isinstance(rule, tuple) else type(rule)

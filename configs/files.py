@@ -1,55 +1,187 @@
-"""A config file read by a program instead of a flag: for describe.py and for studies.
+"""Config files, for every command and every study: loaded, overridden, checked.
 
-train.py reads its own by ml_collections' flag, which is for one config a process.
+Whatever is wrong with a file, down to an exception in its own code, is a UserError that names the
+file and the line.
 """
 
 import ast
+import contextlib
 import importlib.util
+import inspect
+import os
 import pathlib
+import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from errors import UserError
+from configs import fields
+from errors import UserError, did_you_mean
+
+GET_CONFIG = "get_config"
 
 
 def module(path: str | pathlib.Path) -> types.ModuleType:
-    """The module of a config file. Raises UserError where it is none."""
+    """The module of a config file. Raises UserError where it is none or does not run."""
     path = pathlib.Path(path)
-    spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, also False for a name that no file can have
         raise UserError(f"there is no config file {path}")
+    spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: a config file is a Python file, its name ends in .py")
     made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    if not hasattr(made, "get_config"):
-        raise UserError(f"{path} has no get_config")
+    with running(path):
+        spec.loader.exec_module(made)
+    if not callable(getattr(made, GET_CONFIG, None)):
+        raise UserError(f"{path}: has no function {GET_CONFIG}(argument) that returns the config")
     return made
+
+
+@contextlib.contextmanager
+def running(path: str | pathlib.Path) -> Iterator[None]:
+    """The block runs code of the config file at `path`; what it raises becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = " ".join(str(error).split()) or "no message"
+        raise UserError(f"{_place(error, path)}: {type(error).__name__}: {what}") from None
+
+
+def _place(error: BaseException, path: str | pathlib.Path) -> str:
+    """The file and line that an error came from: the deepest line in the config file itself."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    own = pathlib.Path(path).resolve()
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frame.filename).resolve() == own
+    ]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
 def resolve(text: str, overrides: Mapping[str, Any], home: str | pathlib.Path = ".") -> ConfigDict:
     """The locked config of "PATH[:argument]", a path from `home`, with overrides by dotted field.
 
-    As on train.py's command line, only the network may be given fields that the file does not set.
-    Raises UserError for an override it does not have.
+    Only the network may be given fields that the file does not set. Raises UserError for whatever
+    is wrong with the file, an override or a value.
     """
-    path, _, argument = text.partition(":")
-    config = module(pathlib.Path(home) / path).get_config(argument or None).unlock()
+    config, place = _load(text, home)
+    return _finished(config, place, overrides)
+
+
+def read(text: str, written: Mapping[str, str]) -> ConfigDict:
+    """As `resolve`, with overrides as text from a command line: a field's own value says its type.
+
+    A tuple of one may be written without brackets.
+    """
+    config, place = _load(text, ".")
+    overrides = {}
+    for name, word in written.items():
+        part, field = _parent(config, name)
+        overrides[name] = _value_like(part.get(field), word)
+    return _finished(config, place, overrides)
+
+
+def _load(text: str, home: str | pathlib.Path) -> tuple[ConfigDict, str]:
+    """The unlocked config of a file, and where its get_config stands: "PATH, line N"."""
+    name, _, argument = text.partition(":")
+    path = pathlib.Path(home) / name
+    function = module(path).get_config
+    code = getattr(function, "__code__", None)
+    place = f"{path}, line {code.co_firstlineno}" if _is_of(code, path) else str(path)
+    takes_one = _takes(function, 1)
+    if not takes_one and (argument or not _takes(function, 0)):
+        raise UserError(f"{place}: {GET_CONFIG} must take one argument, the text after the colon")
+    with running(path):
+        config = function(argument or None) if takes_one else function()
+        if isinstance(config, ConfigDict):
+            config = ConfigDict(config).copy_and_resolve_references().unlock()
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{place}: {GET_CONFIG} returns {fields.shown(config)}, not a ConfigDict such as "
+            "configs.base.base() makes"
+        )
+    return config, place
+
+
+def _takes(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_of(code: Any, path: pathlib.Path) -> bool:
+    return code is not None and pathlib.Path(code.co_filename).resolve() == path.resolve()
+
+
+def _finished(config: ConfigDict, place: str, overrides: Mapping[str, Any]) -> ConfigDict:
     for name, value in overrides.items():
-        *parents, field = name.split(".")
-        part = config
-        for parent in parents:
-            part = part.get(parent) if isinstance(part, ConfigDict) else None
-        if not isinstance(part, ConfigDict) or (field not in part and parents != ["model"]):
-            raise UserError(f"{text} has no field {name!r} to override")
-        part[field] = value
+        part, field = _parent(config, name)
+        with part.ignore_type():
+            part[field] = value
+    try:
+        fields.check(config)
+    except UserError as error:
+        if any(str(error).startswith(f"config.{name}:") for name in overrides):
+            raise
+        raise UserError(f"{place}: {error}") from None
     return config.lock()
 
 
+def _parent(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
+    """The section that holds the field of a dotted name, and the field's own name."""
+    *parents, field = name.split(".")
+    part: Any = config
+    for parent in parents:
+        known = part
+        part = part.get(parent) if isinstance(part, ConfigDict) else None
+    if not isinstance(part, ConfigDict):
+        hint = did_you_mean(parents[-1], known) if isinstance(known, ConfigDict) else ""
+        raise UserError(f"config.{name}: there is no such field{hint}")
+    if field not in part and parents != ["model"]:
+        raise UserError(f"config.{name}: there is no such field{did_you_mean(field, part)}")
+    return part, field
+
+
+def _value_like(present: Any, word: str) -> Any:
+    """What a word of a command line stands for, as a new value of a field with this one."""
+    if isinstance(present, str):
+        return word
+    value = literal(word)
+    if isinstance(present, float) and type(value) is int and abs(value) <= fields.LARGEST:
+        return float(value)
+    if isinstance(present, tuple | list):
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
+    return value
+
+
 def literal(text: str) -> Any:
-    """What a value on a command line stands for: a Python literal, or the bare word."""
+    """What a value stands for: a Python literal, a bare word, or a tuple: "2", "max", "(a,b)"."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        deep = text.count("(") + text.count("[") > 100
+        if not deep and text[:1] in ("(", "[") and text[-1:] in (")", "]"):
+            return tuple(literal(item.strip()) for item in split(text[1:-1]))
         return text
+
+
+def split(text: str) -> Iterator[str]:
+    """Cuts at the commas that stand in no brackets."""
+    depth, item = 0, ""
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            yield item
+            item = ""
+        else:
+            item += letter
+    if item:
+        yield item

@@ -31,11 +31,15 @@ def dataset(name: str) -> Dataset:
         return DATASETS[name]
     kind, colon, parameters = name.partition(":")
     if kind == "synthetic" and colon:
-        return synthetic.describe(name, parameters)
-    if kind == "folder" and colon:
-        return folder.describe(name, parameters)
-    valid = ", ".join((*DATASETS, *PARAMETRISED))
-    raise UserError(f"there is no data set {name!r}; valid names: {valid}")
+        described = synthetic.describe(name, parameters)
+    elif kind == "folder" and colon:
+        described = folder.describe(name, parameters)
+    else:
+        valid = ", ".join((*DATASETS, *PARAMETRISED))
+        raise UserError(f"there is no data set {name!r}; valid names: {valid}")
+    if described.classes < 2:
+        raise UserError(f"data set {name}: has one class only; a network tells two or more apart")
+    return described
 
 
 def open_split(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Source:

@@ -8,6 +8,7 @@ images cut from the end of training are of all classes.
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ class FolderSource:
 
 def _scan(path: str) -> tuple[list[str], dict[str, list[str]]]:
     """Returns the class names, sorted, and the files of each split, in the order of their hash."""
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
+    root = Path(os.path.expanduser(path))
+    if not path or not os.path.isdir(root):  # also False for what no file system can have
         raise UserError(f"data set folder:{path}: there is no folder {str(root)!r}")
     held_out = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
     if (root / "train").is_dir() and held_out:
@@ -88,11 +89,11 @@ def _scan(path: str) -> tuple[list[str], dict[str, list[str]]]:
 def _classes(root: Path) -> dict[str, list[str]]:
     found = {}
     for folder in _entries(root):
-        if not folder.is_dir():
+        if not _is(folder, os.DirEntry.is_dir):
             raise UserError(f"{folder.path}: a file where the folder of a class is expected")
         files = _entries(Path(folder.path))
         for file in files:
-            if not file.name.lower().endswith(SUFFIXES) or not file.is_file():
+            if not file.name.lower().endswith(SUFFIXES) or not _is(file, os.DirEntry.is_file):
                 valid = ", ".join(SUFFIXES)
                 raise UserError(f"{file.path}: not an image file (valid endings: {valid})")
         if not files:
@@ -110,7 +111,21 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
+    for entry in shown:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            name = os.fsencode(entry.path).decode(errors="backslashreplace")
+            raise UserError(f"{name}: the name is not UTF-8; rename it") from None
     return sorted(shown, key=lambda entry: entry.name)
+
+
+def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """entry.is_dir() or entry.is_file(); raises UserError for a link that goes round in a loop."""
+    try:
+        return kind(entry)
+    except OSError as error:
+        raise UserError(f"{entry.path}: cannot be read: {error.strerror}") from error
 
 
 def _ordered(classes: dict[str, list[str]]) -> list[str]:

@@ -1,12 +1,10 @@
 """Errors as their papers publish them against what their networks cost as we count them."""
 
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import models
-from errors import UserError
 from inspection import cost
 from papers import results
 
@@ -18,14 +16,6 @@ PROTOCOLS = {
     "center:side=320,crop=320": "one crop of 320",
     "plain": "the image as it is",
 }
-
-
-def check(path: pathlib.Path) -> None:
-    """Raises UserError where no picture can be saved at `path`."""
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--picture: {path} must end in .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise UserError(f"--picture: no folder {path.parent}")
 
 
 def draw(costs: Mapping[str, cost.Cost], path: str) -> None:

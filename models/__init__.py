@@ -33,10 +33,11 @@ NETWORKS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of a named network. Raises ValueError that lists the names like an unknown one."""
+    """The preset of a named network. Raises ValueError that names the five nearest, if any are."""
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=5, cutoff=0.5) or sorted(NETWORKS)
-        raise ValueError(f"no network is called {name!r}; did you mean: {', '.join(near)}")
+        near = difflib.get_close_matches(name, NETWORKS, n=5, cutoff=0.5)
+        hint = f"did you mean: {', '.join(near)}" if near else "models.NETWORKS has all names"
+        raise ValueError(f"no network is called {name!r}; {hint}")
     return NETWORKS[name]
 
 

@@ -6,7 +6,7 @@ lecture's (conv1 ... fc5) for the modern one. Imports only `models`.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -175,6 +175,9 @@ class LeNet5(Network):
 
     c3: str = "partial"
     dense_form: bool = False
+
+    gives_distances: ClassVar[bool] = True
+    curvature_layers: ClassVar[tuple[str, ...]] = ("C1", "S2", "C3", "S4", "C5", "F6")
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -4,7 +4,7 @@ A paper's file in this package subclasses `Network`. Imports models.layers alone
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,11 @@ class Network(nn.Module):
     width: float = 1.0  # multiplies every layer's channels, classes excepted
     dtype: str = "float32"  # of the computation; statistics, losses and logits stay float32
     param_dtype: str = "float32"
+
+    # What losses and optimizers may ask of a network's class.
+    gives_distances: ClassVar[bool] = False  # logits are minus distances: radial basis outputs
+    # The layers, first to last, that a diagonal estimate of the curvature goes through.
+    curvature_layers: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The network proper: [N, H, W, C] -> logits and side logits."""

@@ -7,18 +7,19 @@ Raises UserError for whatever is wrong with the text; touches no image.
 """
 
 import dataclasses
-import difflib
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from errors import UserError
+from errors import UserError, did_you_mean
 from protocols import crops
 from protocols.crops import Size, View
 
 PAPER_SIZE = 224
 # AlexNet's 55 × 55 maps need images of 227: the same 256-pixel squares, crops three pixels larger.
 PAPER_SIZES = (224, 227)
+LARGEST = 4096  # pixels of a side that a protocol may ask for
 
 AVERAGES = ("posteriors", "scores")
 
@@ -180,8 +181,7 @@ def create(text: str, trained: InputSize) -> Protocol:
     """
     name, _, listed = text.partition(":")
     if name not in KINDS:
-        near = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, KINDS)
         raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}{hint}")
     kind = KINDS[name]
     options = {**kind.options, **_options(name, listed, kind.options)}
@@ -213,7 +213,7 @@ def _options(name: str, listed: str, valid: Options) -> dict[str, Any]:
             choices = ", ".join(f"{key}={_written(value)}" for key, value in valid.items())
             raise UserError(f"--protocol={name}: no option {item!r}; options: {choices or 'none'}")
         numbers = value.split("+")
-        whole = all(number.isdecimal() and int(number) > 0 for number in numbers)
+        whole = all(re.fullmatch("[0-9]{1,4}", n) and 0 < int(n) <= LARGEST for n in numbers)
         if key == "average" and value in AVERAGES:
             options[key] = value
         elif key == "flip" and value in ("0", "1"):
@@ -223,9 +223,10 @@ def _options(name: str, listed: str, valid: Options) -> dict[str, Any]:
         elif key in ("side", "crop") and whole and len(numbers) == 1:
             options[key] = int(value)
         else:
-            expected = {"average": " or ".join(AVERAGES), "flip": "0 or 1", "sides": "256+384"}
+            expected = {"average": " or ".join(AVERAGES), "flip": "0 or 1"}
+            pixels = f"{'256+384, ' if key == 'sides' else ''}pixels up to {LARGEST}"
             raise UserError(
-                f"--protocol={name}: {key}={value!r}: expected {expected.get(key, 'pixels')}"
+                f"--protocol={name}: {key}={value!r}: expected {expected.get(key, pixels)}"
             )
     return options
 

@@ -9,8 +9,8 @@ from reproduction import drawing
 from training import metrics
 
 
-def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Path:
-    """Draws test (bold) and training (dashed) error and loss of all workdirs; returns the path.
+def draw_curves(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
+    """Draws test (bold) and training (dashed) error and loss of all workdirs at `path`.
 
     Raises UserError where a workdir holds no run or no row yet.
     """
@@ -42,7 +42,6 @@ def draw_curves(workdirs: Sequence[pathlib.Path], out: str | None) -> pathlib.Pa
             drawing.percent(panel)
         drawing.room_right(panel, 0.45)
         drawing.ends(panel, labels[metric])
-    path = pathlib.Path(out or "curves.png")
     drawing.save(figure, path, digest="")
     return path
 

@@ -10,7 +10,7 @@ A config file may have `sweep()`, which yields overrides by dotted field, the se
 Runs that differ in their seed alone are one row of the table. Builds the study; runs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -34,7 +34,12 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
     if not hasattr(module, "sweep"):
         raise UserError(f"--config: {path} has no sweep()")
     runs, wanted = dict[str, Run](), set[tuple[str, int]]()
-    for overrides in module.sweep():
+    with files.running(ROOT / path):
+        proposed = module.sweep()
+        if not isinstance(proposed, Iterable):
+            raise UserError(f"{path}: sweep() gives {proposed!r}, not the fields of runs")
+        yielded = list(proposed)
+    for overrides in yielded:
         if not isinstance(overrides, Mapping) or not isinstance(overrides.get("seed"), int):
             raise UserError(f"{path}: sweep() yields {overrides!r}: expected fields and a seed")
         fields = {name: value for name, value in overrides.items() if name != "seed"}

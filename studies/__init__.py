@@ -3,9 +3,7 @@
 May import configs, errors, inspection, models, papers, reproduction, training.
 """
 
-import difflib
-
-from errors import UserError
+from errors import UserError, did_you_mean
 from reproduction.study import Study
 from studies import (
     alexnet_parts,
@@ -46,7 +44,8 @@ STUDIES: dict[str, Study] = {
 def study(name: str) -> Study:
     """The study of that name. Raises UserError that lists the names."""
     if name not in STUDIES:
-        near = difflib.get_close_matches(name, STUDIES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no study is called {name!r}; the studies: {', '.join(STUDIES)}{hint}")
+        raise UserError(
+            f"no study is called {name!r}; the studies: {', '.join(STUDIES)}"
+            f"{did_you_mean(name, STUDIES)}"
+        )
     return STUDIES[name]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import random
 import zlib
 from collections.abc import Callable
@@ -417,6 +418,14 @@ def test_folders_that_are_no_data_set(pictures: Path) -> None:
     (pictures / "train" / "loose.png").write_bytes(b"")
     assert "loose.png: a file where the folder of a class is expected" in message(pictures)
     (pictures / "train" / "loose.png").unlink()
+    loop = pictures / "train" / "loop.png"
+    loop.symlink_to(loop)
+    assert f"{loop}: cannot be read: Too many levels of symbolic links" in message(pictures)
+    loop.unlink()
+    latin1 = pictures / "train" / os.fsdecode(b"caf\xe9")
+    latin1.mkdir()
+    assert r"train/caf\xe9: the name is not UTF-8; rename it" in message(pictures)
+    latin1.rmdir()
     (pictures / "val").mkdir()
     assert "has test and val; which is the test split?" in message(pictures)
     (pictures / "val").rmdir()

@@ -345,7 +345,7 @@ def test_command_line_checks_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
         (tmp_path / split / "cat").mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / split / "cat" / "a.png")
     assert prepare.main([f"folder:{tmp_path}"]) == 0
-    assert "1 train and 1 test images are whole" in capsys.readouterr().out
+    assert "2 train and 2 test images are whole" in capsys.readouterr().out
     (tmp_path / "train" / "cat" / "a.png").write_bytes(b"no image")
     assert prepare.main([f"folder:{tmp_path}"]) == 2
     told = capsys.readouterr().err

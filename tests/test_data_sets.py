@@ -424,6 +424,32 @@ def test_other_colour_models_become_rgb(
     np.testing.assert_allclose(pixels, np.broadcast_to(expected, (4, 6, 3)), atol=4)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_pictures_stand_upright_whatever_exif_says_of_the_camera(form: str) -> None:
+    """CIPA DC-008, tag 0x0112: the sides of the scene where row 0 and column 0 of a file lie."""
+    sides = [
+        *[("top", "left"), ("top", "right"), ("bottom", "right"), ("bottom", "left")],
+        *[("left", "top"), ("right", "top"), ("right", "bottom"), ("left", "bottom")],
+    ]
+    scene = np.repeat(np.repeat(np.array([[0, 90], [180, 255], [40, 130]], np.uint8), 16, 0), 16, 1)
+    for orientation, (row, column) in enumerate(sides, 1):
+        # Rows go away from side `row`, columns away from side `column`.
+        stored = scene if row in ("top", "bottom") else scene.T
+        stored = stored[::-1] if row in ("bottom", "right") else stored
+        stored = stored[:, ::-1] if column in ("bottom", "right") else stored
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stream = io.BytesIO()
+        Image.fromarray(stored).save(stream, form, exif=exif)
+        np.testing.assert_allclose(images.decode(stream.getvalue(), 1)[..., 0], scene, atol=3)
+
+
+def test_an_exif_block_that_is_broken_turns_nothing() -> None:
+    pixels, stream = random_images(0, 8, 6, 3), io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", exif=b"Exif\x00\x00not a TIFF header")
+    np.testing.assert_array_equal(images.decode(stream.getvalue(), 3), pixels)
+
+
 def test_an_archive_taken_from_a_folder_must_be_there(tmp_path: Path) -> None:
     archive = Archive("some.tar", "sha256:0", None)
     with pytest.raises(UserError, match=r"missing some\.tar"):

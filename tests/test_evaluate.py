@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -213,6 +214,13 @@ def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp
     with pytest.raises(UserError, match="another network") as caught:
         evaluated(tmp_path, data_dir=data_dir)
     assert "\n" not in str(caught.value)
+
+
+def test_runs_on_different_data_are_no_ensemble():
+    names = ("synthetic:8x8x1:10:64:24", "synthetic:8x8x1:10:64:25")
+    loaded = [SimpleNamespace(config=lenet_config(**{"data.name": name})) for name in names]
+    with pytest.raises(UserError, match=f"b: was trained on {names[1]}, a on {names[0]}; --data"):
+        evaluate.open_images(loaded, ("a", "b"), None, "test", None)
 
 
 def test_a_run_under_way_is_left_alone(run, data_dir, tmp_path):

@@ -132,9 +132,13 @@ def test_decay_acts_on_kernels_alone_unless_told_otherwise() -> None:
             {"rates": (("cccp7/*", 0.1),)},
             "config.parameters.rates: 'cccp7/\\*' matches no parameter",
         ),
-        ({"rates": (("cccp6/*", -1.0),)}, "config.parameters.rates: -1.0 for 'cccp6/\\*' is below"),
+        (
+            {"rates": (("cccp6/*", -1.0),)},
+            "config.parameters.rates: must be a number from 0, not -1.0",
+        ),
         ({"decay": ("*kernel",)}, "config.parameters.decay: '\\*kernel' is no pair"),
-        ({"clip_norm": -1.0}, "config.parameters.clip_norm: -1.0 is below 0"),
+        ({"decay": (("*", float("nan")),)}, "config.parameters.decay: must be a number from 0"),
+        ({"rates": (5,)}, "config.parameters.rates: 5 is no pair"),
     ],
 )
 def test_bad_rules_are_named(fields: dict, message: str) -> None:

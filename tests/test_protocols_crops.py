@@ -212,6 +212,9 @@ def test_a_central_crop_of_another_size_is_shown_to_the_dense_form():
         ("dense:flip=2", "expected 0 or 1"),
         ("multi_scale:average=logits", "expected posteriors or scores"),
         ("center:side=-1", "expected pixels"),
+        ("center:side=99999999", "side='99999999': expected pixels up to 4096"),
+        ("dense:sides=256+5000", "expected 256+384, pixels up to 4096"),
+        ("center:side=²", "expected pixels"),
     ],
 )
 def test_what_is_wrong_with_a_protocol_is_one_line(text, words):

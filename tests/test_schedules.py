@@ -169,5 +169,5 @@ def test_bad_fields_are_named(config: dict[str, Any], message: str) -> None:
 def test_bad_plateaus_are_named() -> None:
     with pytest.raises(UserError, match=r"config.schedule.of: 'test' is none of validation"):
         plateau(of="test")
-    with pytest.raises(UserError, match="patience=0"):
+    with pytest.raises(UserError, match="patience: must be a whole number from 1, not 0"):
         plateau(patience=0)

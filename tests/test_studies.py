@@ -303,7 +303,7 @@ def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: studies.study("degradatoin"), "did you mean 'degradation'"),
+        (lambda: studies.study("degradatoin"), "did you mean degradation"),
         (lambda: studies.study("degradation").scale("mnist"), "no runs on 'mnist'; it has: digits"),
         (lambda: reproduce.chosen_seeds(["0", "x"], 2), "--seeds: '0,x' is not a list"),
         (lambda: reproduce.chosen_seeds(["1", "1"], 2), "--seeds: '1,1' is not a list"),
@@ -331,7 +331,7 @@ def test_some_runs_of_a_study_are_named_by_patterns() -> None:
 
 def test_an_override_the_config_lacks_is_refused(tiny: Study) -> None:
     run = tiny.scale("synthetic").runs[0]
-    with pytest.raises(UserError, match=r"no field 'schedule\.ratte' to override"):
+    with pytest.raises(UserError, match=r"config.schedule.ratte: there is no such field"):
         Run("x", run.config, 1, {"schedule.ratte": 1.0}).resolve(0)
 
 
@@ -412,7 +412,7 @@ def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> Non
     workdirs = sorted(path.parent for path in folder.glob("*/*/result.json"))
     assert curves.names(workdirs) == ["one, seed 0", "two_B, seed 0"]
     assert curves.names([tmp_path / "a/x", tmp_path / "b/x"])[0] == str(tmp_path / "a/x")
-    drawn = curves.draw_curves(workdirs, str(tmp_path / "curves.png"))
+    drawn = curves.draw_curves(workdirs, tmp_path / "curves.png")
     assert drawn.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="no run here"):
-        curves.draw_curves([tmp_path / "nowhere"], None)
+        curves.draw_curves([tmp_path / "nowhere"], tmp_path / "none.png")

@@ -8,13 +8,15 @@ from errors import UserError
 from reproduction import runner, sweep
 
 CONFIG = '''"""A toy. Nobody's recipe."""
-from ml_collections import ConfigDict
+from configs.base import base
 
 
 def get_config(argument=None):
-    return ConfigDict(
-        {"seed": 0, "rate": 0.1, "model": {"name": "toy"}, "data": {"name": argument or "digits"}}
-    )
+    config = base()
+    config.model.name = "toy"
+    config.data.name = argument or "digits"
+    config.schedule.rate = 0.1
+    return config
 '''
 
 
@@ -27,22 +29,22 @@ def write(folder: pathlib.Path, body: str) -> str:
 def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path):
     body = (
         "    yield {'seed': 0}\n"
-        "    yield {'rate': 1.0, 'model.width': 2.0, 'seed': 0}\n"
+        "    yield {'schedule.rate': 1.0, 'model.width': 2.0, 'seed': 0}\n"
         "    yield {'seed': 3}"
     )
     config = f"{write(tmp_path, body)}:mnist"
     study, data, wanted = sweep.create(config, {"model.depth": 5})
     assert data == "mnist"
-    changed = "rate=1.0, model.width=2.0"
+    changed = "schedule.rate=1.0, model.width=2.0"
     assert wanted == {("as configured", 0), (changed, 0), ("as configured", 3)}
     assert study.command == f"python reproduce.py --config={config} --config.model.depth=5"
     assert study.paper == "A toy. Nobody's recipe"
 
     jobs = {(job.run.label, job.seed): job for job in runner.jobs(study, data, (0, 3), tmp_path)}
     resolved = jobs[changed, 0].config
-    assert (resolved.rate, resolved.seed) == (1.0, 0)
+    assert (resolved.schedule.rate, resolved.seed) == (1.0, 0)
     assert resolved.model.to_dict() == {"name": "toy", "width": 2.0, "depth": 5}
-    assert jobs["as configured", 3].config.rate == 0.1
+    assert jobs["as configured", 3].config.schedule.rate == 0.1
     assert "about" not in runner.plan(list(jobs.values()), list(jobs.values()))  # nobody knows
 
 
@@ -54,7 +56,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path):
         ("    yield 3", "yields 3: expected fields and a seed"),
         ("    yield {'seed': 1}\n    yield {'seed': 1}", "yields as configured, seed 1 twice"),
         ("    yield from ()", "sweep() yields nothing"),
-        ("    yield {'rat': 1.0, 'seed': 1}", "has no field 'rat' to override"),
+        ("    yield {'rat': 1.0, 'seed': 1}", "config.rat: there is no such field"),
+        (
+            "    yield {'seed': 1}\n    1 / 0",
+            "toy.py, line 15: ZeroDivisionError: division",
+        ),
+        ("    return None", "toy.py: sweep() gives None, not the fields of runs"),
     ],
 )
 def test_a_sweep_that_cannot_run_is_one_line(body, words, tmp_path):

@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -259,62 +257,6 @@ def test_a_row_that_json_cannot_hold_is_refused() -> None:
     row = {"step": 4, "train": {"loss": 0.5}, "test": {"error": 0.1, "loss": float("nan")}}
     with pytest.raises(UserError, match="test/loss is nan at step 4"):
         metrics.check_finite(row)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("batch_size", 0, "config.batch_size: must be a whole number from 1, not 0"),
-        ("batch_size", 12, "batch_size=12 cannot be shared evenly by 8 devices"),
-        ("duration", "0 steps", "config.duration: '0 steps' is less than one step"),
-        ("duration", "-3 epochs", "config.duration: '-3 epochs' is not of the form"),
-        ("model.name", "lenet5_moden", "did you mean: lenet5_modern"),
-        ("data.name", "digit", "valid names: digits, mnist"),
-        ("data.size", 8, "config.model: input: 8×8 is too small, the least size is 16×16"),
-        ("loss.kind", "hinge", "config.loss: 'hinge' is none of cross_entropy, rbf_mse, rbf_map"),
-        ("eval.heads", ("aux1",), "config.eval.heads: no side head 'aux1'; side heads: none"),
-        ("optimizer.name", "sdg", "config.optimizer: 'sdg' is none of sgd"),
-        ("schedule.name", "cosin", "config.schedule: 'cosin' is none of"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(
-    field: str, value: Any, message: str, tmp_path: pathlib.Path, data_dir: str
-) -> None:
-    with pytest.raises(UserError, match=message) as raised:
-        run(tmp_path / "new", data_dir, **{field: value})
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(
-    ("flag", "complaint"),
-    [
-        ("--config.sede=1", "flags: the config has no field 'sede'; did you mean 'seed'?"),
-        ("--config.seed=x", "flags: flag --config.seed=x: invalid literal for int()"),
-        ("--config.model.pol=max", "config.model: lenet5_modern has no field 'pol'; fields: act"),
-        ("--config=configs/none.py", "flags: there is no file configs/none.py"),
-        ("--config=configs/lenet5.py:dta=mnist", "config argument 'dta=mnist': the keys are"),
-    ],
-)
-def test_a_mistyped_flag_is_one_line_and_status_2(
-    flag: str, complaint: str, tmp_path: pathlib.Path, data_dir: str
-) -> None:
-    """Through the real command line: flags are read before anything else."""
-    config = "--config=configs/lenet5.py:data=digits"
-    done = subprocess.run(
-        [
-            *(sys.executable, "train.py", config, flag),
-            *(f"--workdir={tmp_path / 'new'}", f"--data_dir={data_dir}"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {complaint}")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not on this system")

@@ -288,7 +288,7 @@ RESNET = {
                     "weight_decay": 0.0,
                 }
             },
-            "config.optimizer: levenberg_marquardt is LeNet-5's own",
+            "config.optimizer: levenberg_marquardt estimates curvatures: it needs lenet5_1998",
         ),
         (
             {"schedule": plateau_config().schedule.to_dict()},

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from errors import UserError
 from training import parts
 from training.schedules import InSteps
 
@@ -56,8 +55,6 @@ def polyak(in_steps: InSteps, *, start: str) -> Averaging:
 def exponential(in_steps: InSteps, *, decay: float, start: str) -> Averaging:
     """decay·average + (1 − decay)·weights after each step; the weights themselves until `start`."""
     first = in_steps("config.averaging.start", start) if start else 0
-    if not 0 < decay < 1:
-        raise UserError(f"config.averaging.decay: {decay} is not between 0 and 1")
     return Averaging(lambda done: jnp.where(done - first <= 1, 1.0, 1.0 - decay))
 
 

@@ -1,6 +1,7 @@
 """A config made into its parts: data, network, loss, optimizer, schedule, and durations in steps.
 
-Everything that can be wrong with a config is found here, before anything compiles or is written.
+Builds, and calls what checks: everything that can be wrong with a config is found here, before
+anything compiles or is written.
 """
 
 import dataclasses
@@ -17,13 +18,14 @@ from ml_collections import ConfigDict
 import input_pipeline
 import models
 import sharding
+from configs import fields
 from errors import UserError
-from models.lenet import LeNet5
 from randomness import Purpose, key
 from training import (
     alarms,
     averaging,
     batch_norm,
+    checks,
     levenberg_marquardt,
     losses,
     optimizers,
@@ -34,27 +36,6 @@ from training.durations import in_steps
 from training.losses import Loss
 from training.schedules import Schedule
 from training.step import Sums, TrainState, create_state, empty_window
-from training.workdirs import flat
-
-# Fields that must be 1 or more, and those that may be 0 besides.
-POSITIVE = ("batch_size", "micro_batches", "eval.batch_size", "checkpoint.keep")
-NOT_NEGATIVE = (
-    "seed",
-    "data.size",
-    "data.channels",
-    "data.validation",
-    "data.train_images",
-    "data.workers",
-    "batch_norm_batches",
-)
-# Every field there is; those of a part that a config names (its "name" or "kind") are its own.
-FIELDS = (
-    *("seed", "duration", "batch_size", "micro_batches", "batch_norm_batches", "log_every"),
-    *("model", "data", "loss", "optimizer", "schedule", "averaging"),
-    *("parameters.rates", "parameters.decay", "parameters.clip_norm"),
-    *("eval.every", "eval.batch_size", "eval.heads"),
-    *("checkpoint.every", "checkpoint.keep", "alarms.stuck_after"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,16 +174,7 @@ def create(
 
     data: False leaves the images alone; the pipeline then knows their shape and number, no more.
     """
-    for name in flat(config.to_dict()):
-        if not any(name == known or name.startswith(f"{known}.") for known in FIELDS):
-            raise UserError(f"config.{name}: there is no such field")
-    for names, least in ((POSITIVE, 1), (NOT_NEGATIVE, 0)):
-        for name in names:
-            value = field(config, name)
-            if not isinstance(value, int) or value < least:
-                raise UserError(
-                    f"config.{name}: must be a whole number from {least}, not {value!r}"
-                )
+    fields.check(config)
     pipeline: Any = (
         input_pipeline.create(config, mesh, data_dir)
         if data
@@ -210,10 +182,6 @@ def create(
     )
     network = create_network(config.model, pipeline.image_shape, pipeline.num_classes)
     loss = losses.create(config.loss, network.heads)
-    for head in config.eval.heads:
-        if head not in network.heads:
-            valid = ", ".join(network.heads) or "none"
-            raise UserError(f"config.eval.heads: no side head {head!r}; side heads: {valid}")
 
     def steps_of(name: str, duration: str) -> int:
         return in_steps(
@@ -234,12 +202,13 @@ def create(
     variables = models.variables_of(network)
     rules = optimizers.rules(config.parameters, variables["params"])
     schedule = schedules.create(config.schedule, steps, steps_of)
-    if schedule.validates and "validation" not in pipeline.examples:
-        raise UserError(
-            f"config.schedule: {config.schedule.name} looks at the validation error, and "
-            "config.data.validation=0 leaves no validation part"
-        )
-    check_combinations(config, network, has_batch_norm=bool(variables.get("batch_stats")))
+    checks.check(
+        config,
+        network,
+        schedule,
+        pipeline.examples,
+        has_batch_norm=bool(variables.get("batch_stats")),
+    )
     stuck_after = config.alarms.stuck_after
     return Experiment(
         config=config,
@@ -262,51 +231,6 @@ def create(
     )
 
 
-def check_combinations(
-    config: ConfigDict, network: models.Network, *, has_batch_norm: bool
-) -> None:
-    """Raises UserError for fields that are each right and do not go together."""
-    micro, batch = config.micro_batches, config.batch_size
-    if batch % micro:
-        raise UserError(f"config.micro_batches: {micro} does not divide the batch of {batch}")
-    group = getattr(network, "batch_norm_group", 0)
-    if has_batch_norm and group and batch % group:
-        raise UserError(
-            f"config.model.batch_norm_group: {group} does not divide the batch of {batch}"
-        )
-    if has_batch_norm and micro > 1:
-        if not group:
-            raise UserError(
-                f"config.micro_batches: {micro} parts of a batch have no statistics of the whole "
-                "batch; set config.model.batch_norm_group"
-            )
-        if batch // micro % group:
-            raise UserError(
-                f"config.micro_batches: parts of {batch // micro} images are no multiple of "
-                f"config.model.batch_norm_group={group}"
-            )
-    if config.batch_norm_batches and not has_batch_norm:
-        raise UserError("config.batch_norm_batches: the network has no batch norm")
-    if network.dtype == "float16":
-        raise UserError(
-            "config.model.dtype: float16 gradients vanish without a scaled loss; "
-            "bfloat16 is the mixed precision here"
-        )
-    radial = isinstance(network, LeNet5)
-    if config.loss.kind.startswith("rbf") and not radial:
-        raise UserError(
-            f"config.loss.kind: {config.loss.kind} needs outputs that are distances: "
-            "lenet5_1998, lenet5_1998_full_c3"
-        )
-    if config.optimizer.name == "levenberg_marquardt" and not (
-        radial and config.loss.kind.startswith("rbf") and network.dtype == "float32"
-    ):
-        raise UserError(
-            "config.optimizer: levenberg_marquardt is LeNet-5's own: it needs lenet5_1998 or "
-            "lenet5_1998_full_c3 in float32, and config.loss.kind rbf_mse or rbf_map"
-        )
-
-
 def create_network(
     model: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
 ) -> models.Network:
@@ -317,20 +241,11 @@ def create_network(
     spec = {**model, "input": tuple(image_shape), "num_classes": num_classes}
     try:
         network = models.create(spec)
+        checks.check_precision(network)
         models.check(network)
     except ValueError as error:
         raise UserError(f"config.model: {error}") from None
     return network
-
-
-def field(config: ConfigDict, name: str) -> Any:
-    """The value of a dotted field. Raises UserError where the config lacks it."""
-    value: Any = config
-    for part in name.split("."):
-        if part not in value:
-            raise UserError(f"config.{name}: is missing")
-        value = value[part]
-    return value
 
 
 def parameter_count(params: Any) -> int:

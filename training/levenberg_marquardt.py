@@ -17,7 +17,6 @@ import optax
 from models import Network
 from models.lenet import squash
 
-LAYERS = ("C1", "S2", "C3", "S4", "C5", "F6")
 # ∂²E/∂x_j² of eq. 8, E = Σ_j (x_j − w_j)², at the output of F6. Eq. 9 adds a term that is left out.
 CURVATURE_OF_DISTANCE = 2.0
 
@@ -47,11 +46,12 @@ def with_curvature(opt_state: Any, curvature: Any) -> Any:
 
 def curvature(network: Network, params: Any, images: jax.Array) -> Any:
     """h of every parameter, the mean over `images` [N, H, W, C]; a tree like `params`."""
+    names = network.curvature_layers
     layers: dict[str, tuple[nn.Module, jax.Array, jax.Array]] = {}
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
-        if context.method_name == "__call__" and context.module.name in LAYERS:
+        if context.method_name == "__call__" and context.module.name in names:
             # Out of its scope the layer is a plain description, to be applied to other weights.
             layers[context.module.name] = (context.module.clone(parent=None), args[0], out)
         return out
@@ -60,8 +60,8 @@ def curvature(network: Network, params: Any, images: jax.Array) -> Any:
         network.apply({"params": params}, images, train=False)
 
     estimates = {}
-    back = jnp.full(layers[LAYERS[-1]][2].shape, CURVATURE_OF_DISTANCE)
-    for name in reversed(LAYERS):
+    back = jnp.full(layers[names[-1]][2].shape, CURVATURE_OF_DISTANCE)
+    for name in reversed(names):
         layer, x, a = layers[name]
         _, slope = jax.jvp(squash, (a,), (jnp.ones_like(a),))
         squared = jax.tree.map(jnp.square, params[name])

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import optax
 
+from configs.fields import Bounds, check_value
 from errors import UserError
 from training import parts
 from training.levenberg_marquardt import scale_by_curvature
@@ -119,8 +120,6 @@ def levenberg_marquardt(
     h is estimated on `patterns` images before each pass and frozen in it. For LeNet-5 alone, whose
     layers the estimate knows; the rate is the paper's η.
     """
-    if not mu > 0 or patterns < 1:
-        raise UserError(f"config.optimizer: mu={mu}, patterns={patterns}: both must be above 0")
     return optax.chain(
         rules.gradient(weight_decay),
         scale_by_curvature(mu),
@@ -135,6 +134,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": adam,
     "levenberg_marquardt": levenberg_marquardt,
 }
+OF_CURVATURE = ("levenberg_marquardt",)  # optimizers that divide by estimated curvatures
 
 
 def create(config: Mapping, rules: Rules | None = None) -> Optimizer:
@@ -155,13 +155,13 @@ def rules(config: Mapping, params: Any) -> Rules:
     for field in ("rates", "decay"):
         pairs = []
         for entry in config[field]:
-            if isinstance(entry, str) or len(entry) != 2 or not isinstance(entry[1], int | float):
+            pair = isinstance(entry, tuple | list) and len(entry) == 2
+            if not pair or not isinstance(entry[0], str):
                 raise UserError(
                     f"config.parameters.{field}: {entry!r} is no pair of a pattern and a number"
                 )
             pattern, factor = entry
-            if factor < 0:
-                raise UserError(f"config.parameters.{field}: {factor} for {pattern!r} is below 0")
+            check_value(f"parameters.{field}", factor, float, bounds=Bounds(least=0))
             if not any(fnmatchcase(name, pattern) for name in known):
                 raise UserError(
                     f"config.parameters.{field}: {pattern!r} matches no parameter; "
@@ -169,6 +169,4 @@ def rules(config: Mapping, params: Any) -> Rules:
                 )
             pairs.append((pattern, float(factor)))
         read[field] = tuple(pairs)
-    if config["clip_norm"] < 0:
-        raise UserError(f"config.parameters.clip_norm: {config['clip_norm']} is below 0")
     return Rules(read["rates"], read["decay"], float(config["clip_norm"]))

@@ -7,8 +7,9 @@ does not have is an error.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
+from configs.fields import check_value
 from errors import UserError
 
 Part = TypeVar("Part")
@@ -20,7 +21,7 @@ def build(
     """Calls `table[config["name"]](*args, **the other fields)`.
 
     Raises UserError for a name that is not in `table`, or fields that are not the part's keyword
-    arguments.
+    arguments, or not of their types and within their bounds (configs/fields.py).
     """
     name = config["name"]
     if name not in table:
@@ -36,4 +37,7 @@ def build(
     for key in own:
         if key not in fields:
             raise UserError(f"config.{field}: {name} needs the field {key!r}")
+    kinds = get_type_hints(table[name])
+    for key, value in fields.items():
+        check_value(f"{field}.{key}", value, kinds[key])
     return table[name](*args, **fields)

@@ -87,7 +87,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """The final table of a run, errors and accuracy in percent."""
+    """The final table of a run, errors and accuracy in percent, and what damage was skipped."""
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.2f}%"
@@ -113,4 +113,8 @@ def result_table(result: Mapping[str, Any]) -> str:
                 percent(1 - test),
             )
         )
-    return table(rows)
+    lines = [table(rows)]
+    if "damaged" in result:
+        counts = ", ".join(f"{count:,} {split}" for split, count in result["damaged"].items())
+        lines.append(f"damaged images skipped: {counts}")
+    return "\n".join(lines)

@@ -57,7 +57,7 @@ def constant(total: int, in_steps: InSteps, *, rate: float) -> Schedule:
 
 def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedule:
     """A linear climb to `rate` over `warmup` ("" for none), then half a cosine down to 0."""
-    climb = in_steps("config.schedule.warmup", warmup) if warmup else 0
+    climb = _warmup(total, in_steps, warmup)
 
     def schedule(step: jax.Array) -> jax.Array:
         done = jnp.clip((step - climb) / max(total - climb, 1), 0, 1)
@@ -65,6 +65,16 @@ def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedu
         return jnp.where(step < climb, rate * (step + 1) / max(climb, 1), fall)
 
     return of_step(schedule, of_total=True)
+
+
+def _warmup(total: int, in_steps: InSteps, warmup: str) -> int:
+    """The steps of a warm-up, "" for none. Raises UserError where the run ends before it does."""
+    count = in_steps("config.schedule.warmup", warmup) if warmup else 0
+    if count > total:
+        raise UserError(
+            f"config.schedule.warmup: {warmup!r} is {count} steps, longer than the run of {total}"
+        )
+    return count
 
 
 def _stepwise(rates: Sequence[float], changes: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
@@ -104,7 +114,7 @@ def steps(
     every CIFAR run, for 400 steps. Drops count from the start of training.
     """
     later = _dropping(in_steps, rate, drops, factor)
-    until = in_steps("config.schedule.warmup", warmup) if warmup else 0
+    until = _warmup(total, in_steps, warmup)
     return of_step(lambda step: jnp.where(step < until, warmup_rate, later(step)))
 
 
@@ -126,8 +136,6 @@ def steps_after_error(
     """
     later = _dropping(in_steps, rate, drops, factor)
     stretch = in_steps("config.schedule.over", over)
-    if not 0 < below <= 1:
-        raise UserError(f"config.schedule.below: {below} is no error, a fraction above 0")
 
     def after_step(history: History, error: jax.Array) -> History:
         total_error, count = history["error"] + error, history["count"] + 1
@@ -195,11 +203,6 @@ def plateau(
     """
     if of not in ("validation", "training"):
         raise UserError(f"config.schedule.of: {of!r} is none of validation, training")
-    if patience < 1 or drops < 0 or least < 0:
-        raise UserError(
-            f"config.schedule: patience={patience}, drops={drops}, least={least}: "
-            "patience counts from 1, the others from 0"
-        )
 
     def after_step(history: History, error: jax.Array) -> History:
         return {**history, "error": history["error"] + error, "count": history["count"] + 1}

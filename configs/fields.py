@@ -1,0 +1,143 @@
+"""What the fields of a config may hold: types from `base`'s defaults, bounds from one table.
+
+A field that only the chosen part has (`optimizer.momentum`) takes its type from that part's
+signature (training/parts.py) and its bounds from the same table. Raises UserError, one line.
+"""
+
+import collections.abc
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from configs.base import base
+from errors import UserError, did_you_mean
+
+LARGEST = 3.4e38  # above it a float32 is infinite
+LARGEST_SIDE = 4096  # pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """A number must be at least `least` (or `above` it), and at most `most` (or `below` it)."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether a number is within the bounds; nan never is."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        words = {"from": self.least, "above": self.above, "to": self.most, "below": self.below}
+        said = [f"{word} {value}" for word, value in words.items() if value is not None]
+        return " ".join(said).replace(" below", " and below")
+
+
+# A number in a tuple or a mapping (rates of a schedule, weights of heads) has the field's bounds.
+BOUNDS: dict[str, Bounds] = {
+    "seed": Bounds(least=0, most=2**32 - 1),
+    "batch_size": Bounds(least=1),
+    "micro_batches": Bounds(least=1),
+    "batch_norm_batches": Bounds(least=0),
+    "data.size": Bounds(least=0, most=LARGEST_SIDE),
+    "data.short_side": Bounds(least=0, most=LARGEST_SIDE),
+    "data.channels": Bounds(least=0),
+    "data.validation": Bounds(least=0),
+    "data.train_images": Bounds(least=0),
+    "data.workers": Bounds(least=0, most=1024),
+    "eval.batch_size": Bounds(least=1),
+    "checkpoint.keep": Bounds(least=1),
+    "parameters.clip_norm": Bounds(least=0),
+    "loss.label_smoothing": Bounds(least=0, below=1),
+    "loss.weights": Bounds(least=0),
+    "loss.j": Bounds(above=0),
+    "optimizer.momentum": Bounds(least=0, below=1),
+    "optimizer.weight_decay": Bounds(least=0),
+    "optimizer.b1": Bounds(least=0, below=1),
+    "optimizer.b2": Bounds(least=0, below=1),
+    "optimizer.epsilon": Bounds(above=0),
+    "optimizer.mu": Bounds(above=0),
+    "optimizer.patterns": Bounds(least=1),
+    "schedule.rate": Bounds(least=0),
+    "schedule.rates": Bounds(least=0),
+    "schedule.warmup_rate": Bounds(least=0),
+    "schedule.factor": Bounds(least=1e-6, most=1e6),
+    "schedule.power": Bounds(least=0),
+    "schedule.below": Bounds(above=0, most=1),
+    "schedule.patience": Bounds(least=1),
+    "schedule.least": Bounds(least=0),
+    "schedule.drops": Bounds(least=0, most=50),
+    "averaging.decay": Bounds(above=0, below=1),
+}
+# Sections whose further fields belong to the part they name; those of `loss.weights` are heads.
+OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
+# Fields that only some parts have.
+OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
+
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def check(config: Any) -> None:
+    """Raises UserError for a field that is missing, unknown, of the wrong type or out of bounds."""
+    _check_section("", config.to_dict(), base().to_dict())
+
+
+def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+    prefix = f"{name}." if name else ""
+    for key in like:
+        if key not in given and prefix + key not in OPTIONAL:
+            raise UserError(f"config.{prefix}{key}: is missing")
+    for key, value in given.items():
+        full = f"{prefix}{key}"
+        if key not in like:
+            if name not in OPEN:
+                hint = did_you_mean(key, like)
+                raise UserError(f"config.{full}: there is no such field{hint}")
+            if name == "loss.weights":
+                check_value(full, value, float, bounds=BOUNDS[name])
+        elif isinstance(like[key], Mapping):
+            if not isinstance(value, Mapping):
+                inner = ", ".join(like[key])
+                raise UserError(f"config.{full}: must hold fields ({inner}), not {shown(value)}")
+            _check_section(full, value, like[key])
+        else:
+            check_value(full, value, type(like[key]), bounds=BOUNDS.get(name))
+
+
+def check_value(name: str, value: Any, kind: Any, *, bounds: Bounds | None = None) -> None:
+    """Raises UserError where the value of the field `name` is not of `kind` or out of its bounds.
+
+    kind: a type, or Sequence[type] for a tuple of them. bounds: of a field that BOUNDS lacks.
+    """
+    bounds = BOUNDS.get(name, bounds)
+    if kind is tuple or typing.get_origin(kind) is collections.abc.Sequence:
+        if not isinstance(value, tuple | list):
+            raise UserError(f"config.{name}: must be a tuple, not {shown(value)}")
+        for element in value if kind is not tuple else ():
+            check_value(name, element, typing.get_args(kind)[0], bounds=bounds)
+        return
+    numeric = kind in (int, float)
+    right = isinstance(value, int | float if kind is float else kind)
+    if isinstance(value, bool) and kind is not bool:
+        right = False
+    if numeric and right:
+        right = abs(value) <= LARGEST and (bounds is None or bounds.hold(value))
+    if not right:
+        words = f"{KINDS[kind]} {bounds}" if bounds and numeric else KINDS[kind]
+        raise UserError(f"config.{name}: must be {words}, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error line has it: its repr, cut where that is long."""
+    if isinstance(value, int) and value.bit_length() > 256:  # Python does not print some of them
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,101 @@
+"""Fields of a config that are each right and do not go together.
+
+What a single field may hold is checked by configs/fields.py and, for the fields of a named part, by
+training/parts.py. Raises UserError, one line, before anything compiles or is written.
+"""
+
+from collections.abc import Mapping
+
+import jax
+from ml_collections import ConfigDict
+
+import models
+from errors import UserError
+from training import losses, optimizers
+from training.schedules import Schedule
+
+
+def check(
+    config: ConfigDict,
+    network: models.Network,
+    schedule: Schedule,
+    examples: Mapping[str, int],
+    *,
+    has_batch_norm: bool,
+) -> None:
+    """All of them but `check_precision`; `examples` are the images of each split."""
+    if schedule.validates and "validation" not in examples:
+        raise UserError(
+            f"config.schedule: {config.schedule.name} looks at the validation error, and "
+            "config.data.validation=0 leaves no validation part"
+        )
+    for head in config.eval.heads:
+        if head not in network.heads:
+            valid = ", ".join(network.heads) or "none"
+            raise UserError(f"config.eval.heads: no side head {head!r}; side heads: {valid}")
+    _batches(config, network, has_batch_norm=has_batch_norm)
+    _criterion(config, network)
+
+
+def check_precision(network: models.Network) -> None:
+    """The types of computation and weights; before the network is traced, which would warn."""
+    for field in ("dtype", "param_dtype"):
+        dtype = getattr(network, field)
+        if dtype == "float16":
+            raise UserError(
+                f"config.model.{field}: float16 gradients vanish without a scaled loss; "
+                "bfloat16 is the mixed precision here"
+            )
+        if dtype == "float64" and not jax.config.jax_enable_x64:
+            raise UserError(
+                f"config.model.{field}: JAX computes float64 as float32 unless JAX_ENABLE_X64=1 is "
+                "set; valid: float32, bfloat16"
+            )
+
+
+def _batches(config: ConfigDict, network: models.Network, *, has_batch_norm: bool) -> None:
+    """Parts of a batch and groups of batch norm divide it."""
+    micro, batch = config.micro_batches, config.batch_size
+    if batch % micro:
+        raise UserError(f"config.micro_batches: {micro} does not divide the batch of {batch}")
+    group = getattr(network, "batch_norm_group", 0)
+    if has_batch_norm and group and batch % group:
+        raise UserError(
+            f"config.model.batch_norm_group: {group} does not divide the batch of {batch}"
+        )
+    if has_batch_norm and micro > 1:
+        if not group:
+            raise UserError(
+                f"config.micro_batches: {micro} parts of a batch have no statistics of the whole "
+                "batch; set config.model.batch_norm_group"
+            )
+        if batch // micro % group:
+            raise UserError(
+                f"config.micro_batches: parts of {batch // micro} images are no multiple of "
+                f"config.model.batch_norm_group={group}"
+            )
+    if config.batch_norm_batches and not has_batch_norm:
+        raise UserError("config.batch_norm_batches: the network has no batch norm")
+
+
+def _criterion(config: ConfigDict, network: models.Network) -> None:
+    """Radial-basis losses need distances, and the curvatures a network and a loss made for them."""
+    of_distances = config.loss.kind in losses.OF_DISTANCES
+    if of_distances and not network.gives_distances:
+        raise UserError(
+            f"config.loss.kind: {config.loss.kind} needs outputs that are distances: "
+            f"{', '.join(_names_with('gives_distances'))}"
+        )
+    if config.optimizer.name in optimizers.OF_CURVATURE and not (
+        network.curvature_layers and of_distances and network.dtype == "float32"
+    ):
+        raise UserError(
+            f"config.optimizer: {config.optimizer.name} estimates curvatures: it needs "
+            f"{' or '.join(_names_with('curvature_layers'))} in float32, and config.loss.kind "
+            f"{' or '.join(losses.OF_DISTANCES)}"
+        )
+
+
+def _names_with(declared: str) -> list[str]:
+    """The networks that declare this, by name."""
+    return [name for name, each in models.NETWORKS.items() if getattr(each.network, declared)]
