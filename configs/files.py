@@ -93,7 +93,9 @@ def _load(text: str, home: str | pathlib.Path) -> tuple[ConfigDict, str]:
     path = pathlib.Path(home) / name
     function = module(path).get_config
     code = getattr(function, "__code__", None)
-    place = f"{path}, line {code.co_firstlineno}" if _is_of(code, path) else str(path)
+    place = str(path)
+    if code is not None and pathlib.Path(code.co_filename).resolve() == path.resolve():
+        place = f"{path}, line {code.co_firstlineno}"
     takes_one = _takes(function, 1)
     if not takes_one and (argument or not _takes(function, 0)):
         raise UserError(f"{place}: {GET_CONFIG} must take one argument, the text after the colon")
@@ -115,10 +117,6 @@ def _takes(function: Any, count: int) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _is_of(code: Any, path: pathlib.Path) -> bool:
-    return code is not None and pathlib.Path(code.co_filename).resolve() == path.resolve()
 
 
 def _finished(config: ConfigDict, place: str, overrides: Mapping[str, Any]) -> ConfigDict:

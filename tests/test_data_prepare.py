@@ -342,8 +342,9 @@ def test_command_line_refuses_a_name_that_is_none(tmp_path: Path) -> None:
 
 def test_command_line_checks_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split in ("train", "test"):
-        (tmp_path / split / "cat").mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / split / "cat" / "a.png")
+        for kind in ("cat", "dog"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / kind / "a.png")
     assert prepare.main([f"folder:{tmp_path}"]) == 0
     assert "2 train and 2 test images are whole" in capsys.readouterr().out
     (tmp_path / "train" / "cat" / "a.png").write_bytes(b"no image")

@@ -46,9 +46,9 @@ def check_precision(network: models.Network) -> None:
                 f"config.model.{field}: float16 gradients vanish without a scaled loss; "
                 "bfloat16 is the mixed precision here"
             )
-        if dtype == "float64" and not jax.config.jax_enable_x64:
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
             raise UserError(
-                f"config.model.{field}: JAX computes float64 as float32 unless JAX_ENABLE_X64=1 is "
+                f"config.model.{field}: JAX computes {dtype} as float32 unless JAX_ENABLE_X64=1 is "
                 "set; valid: float32, bfloat16"
             )
 
