@@ -56,6 +56,7 @@ def complaint(main: Callable[[], None], arguments: list[str], capfd) -> str:
         flags.FLAGS.unparse_flags()
         patch.setattr(sys, "argv", ["command.py", *arguments])
         patch.setattr("compilation_cache.use", lambda: None)  # the session has its own
+        patch.setattr("jobs._quit", sys.exit)  # which ends the process at once
 
         def command() -> None:
             command_line._parse(sys.argv)
