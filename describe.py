@@ -175,11 +175,7 @@ def describe(spec: Mapping[str, Any]) -> Description:
     """Builds and measures the network of `spec`. Raises UserError, one line, where it cannot."""
     try:
         network = models.create(spec)
-        try:
-            measured = cost.measure(network)
-        except ValueError:
-            models.check(network)  # says the least size, where that is what is wrong
-            raise
+        measured = models.check(network, cost.measure)
     except ValueError as error:
         raise UserError(str(error)) from None
     return Description(spec["name"], network, models.preset(spec["name"]), measured)

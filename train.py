@@ -49,14 +49,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import jobs
-import models
 import sharding
 from errors import UserError
-from inspection import cost
 from training import curves, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
-from training.experiment import Experiment, parameter_count
+from training.experiment import Experiment
 from training.losses import Batch
 from training.step import TrainState, evaluation_step, train_step
 
@@ -320,11 +318,10 @@ def say_changes(changes: Sequence[str]) -> None:
 
 def describe(run: Experiment) -> dict[str, Any]:
     """The keys of result.json that say what ran."""
-    measured = cost.measure(run.evaluation_network)
     return {
         "network": run.config.model.name,
-        "params": parameter_count(models.variables_of(run.network)["params"]),
-        "multiply_adds": measured.multiply_adds,
+        "params": run.traced.cost.params,
+        "multiply_adds": run.multiply_adds,
         "data": run.config.data.name,
         "seed": run.config.seed,
     }

@@ -6,7 +6,7 @@ package out whole. May import nothing of the project.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -98,10 +98,13 @@ def variables_of(network: Network, batch: int = 1) -> Any:
     return jax.eval_shape(network.init, jax.random.key(0), images)
 
 
-def check(network: Network) -> None:
-    """Traces the network on one image. Raises ValueError with the least size if it is too small."""
+def check(network: Network, trace: Callable[[Network], Any] | None = None) -> Any:
+    """Traces the network on one image and returns what `trace` does, by default the variables.
+
+    Raises ValueError with the least size if it is too small.
+    """
     try:
-        variables_of(network)
+        return (trace or variables_of)(network)
     except ValueError as error:
         least = _least_size(network)
         if least is None or min(network.input[:2]) >= least:

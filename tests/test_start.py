@@ -4,13 +4,23 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import compilation_cache
 import environment
+import sharding
+import train
+from models.layers import Conv
 from protocols import registry
+from randomness import Purpose, key
+from tests.toy import lenet_config
+from training import experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "tensorflow_datasets", "numpy"}
@@ -120,3 +130,24 @@ def test_version_says_what_a_report_needs(tmp_path: pathlib.Path) -> None:
     assert set(lines) == {"commit", "versions", "machine", "devices", "cache"}
     assert str(tmp_path) in lines["cache"]
     assert lines["cache"].endswith(" files")
+
+
+def test_a_network_is_traced_once_before_the_first_step(data_dir: str) -> None:
+    """By everything that train.py does before it: checks, the plan, the first weights."""
+    calls = []
+
+    def count(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        if isinstance(context.module, Conv) and context.method_name == "__call__":
+            calls.append(context.module.name)
+        return call(*args, **kwargs)
+
+    config = lenet_config()
+    with nn.intercept_methods(count):
+        run = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
+        train.describe(run)
+        state = run.create_state()
+    assert len(calls) == len(set(calls)) == 2  # LeNet-5's conv1 and conv2, each once
+
+    images = jnp.zeros((1, *run.network.input))
+    expected = run.network.init(key(config.seed, Purpose.INIT), images)
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.params, expected["params"]))

@@ -20,6 +20,7 @@ import models
 import sharding
 from configs import fields
 from errors import UserError
+from inspection import cost
 from randomness import Purpose, key
 from training import (
     alarms,
@@ -46,6 +47,7 @@ class Experiment:
     mesh: Mesh
     pipeline: Any
     network: models.Network
+    traced: cost.Traced
     loss: Loss
     evaluation_loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
@@ -61,6 +63,13 @@ class Experiment:
     def evaluation_network(self) -> models.Network:
         """The network with the side heads that evaluation reports: config.eval.heads."""
         return self.network.clone(heads=tuple(self.config.eval.heads))
+
+    @property
+    def multiply_adds(self) -> int:
+        """What an image costs in evaluation; a network with side heads is traced again for it."""
+        network = self.evaluation_network
+        traced = self.traced if network == self.network else cost.trace(network)
+        return traced.cost.multiply_adds
 
     @property
     def step_parts(self) -> dict[str, Any]:
@@ -84,6 +93,7 @@ class Experiment:
             seed=self.config.seed,
             schedule=self.schedule,
             averaging=self.averaging,
+            traced=self.traced,
         )
         return jax.device_put(state, sharding.replicated(self.mesh))
 
@@ -180,7 +190,8 @@ def create(
         if data
         else input_pipeline.declare(config, mesh)
     )
-    network = create_network(config.model, pipeline.image_shape, pipeline.num_classes)
+    traced = create_network(config.model, pipeline.image_shape, pipeline.num_classes)
+    network, variables = traced.network, traced.variables
     loss = losses.create(config.loss, network.heads)
 
     def steps_of(name: str, duration: str) -> int:
@@ -199,7 +210,6 @@ def create(
             f"config.checkpoint.every: {checkpoint_every} steps is no multiple of the "
             f"{evaluate_every} steps of config.eval.every: the best by validation could not be kept"
         )
-    variables = models.variables_of(network)
     rules = optimizers.rules(config.parameters, variables["params"])
     schedule = schedules.create(config.schedule, steps, steps_of)
     checks.check(
@@ -215,6 +225,7 @@ def create(
         mesh=mesh,
         pipeline=pipeline,
         network=network,
+        traced=traced,
         loss=loss,
         evaluation_loss=loss.only(config.eval.heads),
         optimizer=optimizers.create(config.optimizer, rules),
@@ -233,8 +244,8 @@ def create(
 
 def create_network(
     model: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int
-) -> models.Network:
-    """The network of `config.model` for images of this shape; traced once, to see it takes them."""
+) -> cost.Traced:
+    """The network of `config.model`, traced on an image of this shape."""
     for name in ("input", "num_classes"):
         if name in model:
             raise UserError(f"config.model.{name}: is decided by the data, not by the config")
@@ -242,12 +253,6 @@ def create_network(
     try:
         network = models.create(spec)
         checks.check_precision(network)
-        models.check(network)
+        return models.check(network, cost.trace)
     except ValueError as error:
         raise UserError(f"config.model: {error}") from None
-    return network
-
-
-def parameter_count(params: Any) -> int:
-    """The number of trainable values, of arrays or of shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from inspection.cost import Traced, trace
 from models import Network
 from randomness import Purpose, key
 from training import averaging as averagings
@@ -62,9 +63,13 @@ def create_state(
     seed: int,
     schedule: Schedule | None = None,
     averaging: Averaging = averagings.NONE,
+    traced: Traced | None = None,
 ) -> TrainState:
-    """The state before the first step: weights from (seed, INIT)."""
-    variables = network.init(key(seed, Purpose.INIT), jnp.zeros((1, *network.input)))
+    """The state before the first step: weights from (seed, INIT).
+
+    traced: the trace of this network, where there is one already.
+    """
+    variables = (traced or trace(network)).init(key(seed, Purpose.INIT))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
