@@ -284,21 +284,20 @@ def _changed_fields(description: Description) -> str:
 
 
 def _table(measured: cost.Cost) -> Iterator[str]:
-    header = (
-        "layer", "kind", "kernel / stride / pad", "output", "field", "params", "multiply-adds ", "%"
-    )  # fmt: skip
+    heading = "layer", "kind", "kernel / stride / pad", "output", "receptive field"
+    header = (*heading, "params", "multiply-adds ", "%")
     rows: list[tuple[str, ...]] = [header]
     whole = measured.multiply_adds or 1
     for layer in measured.layers:
         again = f" ({layer.calls} times)" if layer.calls > 1 else ""
-        sees = layer.receptive_field
+        field = layer.receptive_field
         rows.append(
             (
                 layer.name,
                 layer.kind + again,
                 window_text(layer.window),
                 _times(layer.output),
-                "" if sees is None else _side(sees),
+                "" if field is None else _side(field),
                 f"{layer.params:,}",
                 f"{layer.multiply_adds:,}" + ("*" if _is_own_word(layer) else " "),
                 f"{100 * layer.multiply_adds / whole:.2f}",

@@ -8,14 +8,15 @@ layers of a unit are a, b, c and projection. Paddings are those of Caffe and Tor
 Imports only `models`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import INITIALIZERS, BatchNorm, Conv, Dense, GlobalAvgPool, Initializer, MaxPool
+from models.layers import INITIALIZERS, BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
 from models.network import Network, Outputs
 from models.presets import Preset
 
@@ -49,34 +50,33 @@ class Unit(nn.Module):
     """A residual unit, or the same layers without their shortcut.
 
     x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is
-    decided from the two shapes that are added. `preactivated` says that the input is activated
-    already: the first unit of a pre-activation net, whose activation follows conv1 and serves both
-    paths (He et al. 2016b, section 4.2). Raises ValueError where option A would drop channels.
+    decided from the two shapes that are added. conv, norm: Conv and BatchNorm with the network's
+    own fields bound; conv normalises unless told otherwise. preactivated: the input is activated
+    already, as in the first unit of a pre-activation net, whose activation follows conv1 and serves
+    both paths (He et al. 2016b, section 4.2). The other fields are those of ResNet. Raises
+    ValueError where option A would drop channels.
     """
 
     features: int
-    block: str
     stride: int
+    preactivated: bool
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
+    block: str
     stride_in: str
     shortcut: str
     unit: str
-    preactivated: bool
     shortcut_scale: float
     residual_scale: float
     gate: str
     gate_bias: float
     shortcut_dropout: float
-    batch_norm: Mapping[str, Any]
-    kernel_init: Initializer
-    dtype: Any
-    param_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         active = x
         if self.unit == "preact" and not self.preactivated:
-            active = nn.relu(BatchNorm(**self.batch_norm, **types, name="bn1")(x, train))
+            active = nn.relu(self.norm(name="bn1")(x, train))
         elif self.unit == "relu_only_preact" and not self.preactivated:
             active = nn.relu(x)
 
@@ -87,16 +87,13 @@ class Unit(nn.Module):
             if index > 0:
                 residual = nn.relu(residual)
             last = index == len(layers) - 1
-            normalized = not (last and self.unit in ("preact", "bn_after_addition"))
-            residual = Conv(
+            unnormalized = last and self.unit in ("preact", "bn_after_addition")
+            residual = self.conv(
                 self.features * widen,
                 (kernel, kernel),
                 stride=self.stride if index == strided else 1,
                 pad=kernel // 2,
-                bias=False,
-                batch_norm=self.batch_norm if normalized else None,
-                kernel_init=self.kernel_init,
-                **types,
+                **({"batch_norm": None} if unnormalized else {}),
                 name="abc"[index],
             )(residual, train)
         if self.unit == "relu_before_addition":
@@ -105,7 +102,7 @@ class Unit(nn.Module):
         if self.shortcut != "none":
             residual = self.add_shortcut(x, active, residual, train)
         if self.unit == "bn_after_addition":
-            residual = BatchNorm(**self.batch_norm, **types, name="bn_sum")(residual, train)
+            residual = self.norm(name="bn_sum")(residual, train)
         if self.unit in ("original", "bn_after_addition"):
             residual = nn.relu(residual)
         return residual
@@ -114,21 +111,13 @@ class Unit(nn.Module):
         self, x: jax.Array, active: jax.Array, residual: jax.Array, train: bool
     ) -> jax.Array:
         """The residual plus its shortcut, each scaled or gated: He et al. 2016b, Table 1."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = residual.shape[-1]
+        one_by_one = partial(self.conv, features, (1, 1), stride=self.stride)
         path = x
         if self.shortcut == "C" or (self.shortcut == "B" and x.shape != residual.shape):
             # A pre-activation unit projects its activated input and does not normalise the result.
-            path = Conv(
-                features,
-                (1, 1),
-                stride=self.stride,
-                bias=False,
-                batch_norm=None if self.unit == "preact" else self.batch_norm,
-                kernel_init=self.kernel_init,
-                **types,
-                name="projection",
-            )(active, train)
+            unnormalized = {"batch_norm": None} if self.unit == "preact" else {}
+            path = one_by_one(**unnormalized, name="projection")(active, train)
         elif x.shape != residual.shape:
             if features < x.shape[-1]:
                 raise ValueError(
@@ -138,17 +127,9 @@ class Unit(nn.Module):
             path = jnp.pad(x[:, :: self.stride, :: self.stride], appended)
 
         if self.gate != "none":
-            gate = nn.sigmoid(
-                Conv(
-                    features,
-                    (1, 1),
-                    stride=self.stride,
-                    kernel_init=self.kernel_init,
-                    bias_init=nn.initializers.constant(self.gate_bias),
-                    **types,
-                    name="gate",
-                )(x)
-            )
+            bias = nn.initializers.constant(self.gate_bias)
+            gate = one_by_one(bias=True, bias_init=bias, batch_norm=None, name="gate")(x)
+            gate = nn.sigmoid(gate)
             path = path * (1 - gate)
             residual = residual * gate if self.gate == "exclusive" else residual
         if self.shortcut_scale != 1:
@@ -224,53 +205,51 @@ class ResNet(Network):
         """[N, H, W, C] -> logits [N, classes]; there are no side heads."""
         kernel_init = self.kernel_init(INITIALIZERS["he"])
         batch_norm: dict[str, Any] = {"group": self.batch_norm_group}
-        imagenet = self.stem == "imagenet"
-        x = Conv(
-            self.channels(self.features[0]),
-            (7, 7) if imagenet else (3, 3),
-            stride=2 if imagenet else 1,
-            pad=3 if imagenet else 1,
-            bias=False,
-            batch_norm=batch_norm,
-            kernel_init=kernel_init,
-            **self.types,
-            name="conv1",
-        )(images, train)
-        x = nn.relu(x)
-        if imagenet:
-            x = MaxPool(3, 2, **POOL1[self.pool1], name="pool1")(x)
+        weights: dict[str, Any] = {"kernel_init": kernel_init, **self.types}
+        conv: Callable[..., Conv] = partial(Conv, bias=False, batch_norm=batch_norm, **weights)
+        norm: Callable[..., BatchNorm] = partial(BatchNorm, **batch_norm, **self.types)
+        unit = partial(
+            nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,
+            conv=conv,
+            norm=norm,
+            block=self.block,
+            stride_in=self.stride_in,
+            shortcut=self.shortcut,
+            unit=self.unit,
+            shortcut_scale=self.shortcut_scale,
+            residual_scale=self.residual_scale,
+            gate=self.gate,
+            gate_bias=self.gate_bias,
+            shortcut_dropout=self.shortcut_dropout,
+        )
 
-        unit = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        if self.stem == "imagenet":
+            x = conv(self.channels(self.features[0]), (7, 7), stride=2, pad=3, name="conv1")(
+                images, train
+            )
+            x = MaxPool(3, 2, **POOL1[self.pool1], name="pool1")(nn.relu(x))
+        else:
+            x = conv(self.channels(self.features[0]), (3, 3), pad=1, name="conv1")(images, train)
+            x = nn.relu(x)
         for stage, (count, features) in enumerate(zip(self.stages, self.features, strict=True)):
             for index in range(count):
+                first = index == 0
                 x = unit(
                     features=self.channels(features),
-                    block=self.block,
-                    stride=2 if stage > 0 and index == 0 else 1,
-                    stride_in=self.stride_in,
-                    shortcut=self.shortcut,
-                    unit=self.unit,
-                    preactivated=stage == 0 and index == 0,
-                    shortcut_scale=self.shortcut_scale,
-                    residual_scale=self.residual_scale,
-                    gate=self.gate,
-                    gate_bias=self.gate_bias,
-                    shortcut_dropout=self.shortcut_dropout,
-                    batch_norm=batch_norm,
-                    kernel_init=kernel_init,
-                    **self.types,
+                    stride=2 if stage > 0 and first else 1,
+                    preactivated=stage == 0 and first,
                     name=f"conv{stage + 2}_{index + 1}",
                 )(x, train)
         if self.unit == "preact":
-            x = BatchNorm(**batch_norm, **self.types, name="final_bn")(x, train)
+            x = norm(name="final_bn")(x, train)
         if self.unit in ("preact", "relu_only_preact"):
             x = nn.relu(x)
         x = GlobalAvgPool(name="global_avg_pool")(x)
-        return Dense(self.num_classes, kernel_init=kernel_init, **self.types, name="fc")(x), {}
+        return Dense(self.num_classes, **weights, name="fc")(x), {}
 
 
-# He et al. 2016a, Table 1: block and units a stage, by depth. The paper prints no units for 200
-# layers; 3, 24, 36, 3 are those of the authors' released code.
+# Units a stage, by depth: He et al. 2016a, Table 1. The paper prints none for 200 layers; those are
+# of the authors' released code.
 IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
@@ -279,16 +258,27 @@ IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     152: ("bottleneck", (3, 8, 36, 3)),
     200: ("bottleneck", (3, 24, 36, 3)),
 }
-# He et al. 2016a, Table 1: FLOPs, which are multiply-adds.
-IMAGENET_FLOPS = {
-    "plain18": "1.8×10⁹",
-    "resnet18_A": "1.8×10⁹",
-    "plain34": "3.6×10⁹",
-    "resnet34_A": "3.6×10⁹",
-    "resnet50_v1": "3.8×10⁹",
-    "resnet101_v1": "7.6×10⁹",
-    "resnet152_v1": "11.3×10⁹",
-}
+TABLE_1 = "He et al. 2016a, Table 1"
+SECTION_4_1 = "He et al. 2016a, Table 1, shortcuts of section 4.1"
+SECTION_5 = "He et al. 2016b, section 5; units of each stage as in the authors' released code"
+# Name, depth, fields, source, printed FLOPs (which are multiply-adds; "" where none are printed).
+IMAGENET: tuple[tuple[str, int, dict[str, str], str, str], ...] = (
+    ("plain18", 18, {"shortcut": "none"}, TABLE_1, "1.8×10⁹"),
+    ("resnet18_A", 18, {"shortcut": "A"}, SECTION_4_1, "1.8×10⁹"),
+    ("resnet18_B", 18, {"shortcut": "B"}, SECTION_4_1, ""),
+    ("resnet18_C", 18, {"shortcut": "C"}, SECTION_4_1, ""),
+    ("plain34", 34, {"shortcut": "none"}, TABLE_1, "3.6×10⁹"),
+    ("resnet34_A", 34, {"shortcut": "A"}, SECTION_4_1, "3.6×10⁹"),
+    ("resnet34_B", 34, {"shortcut": "B"}, SECTION_4_1, ""),
+    ("resnet34_C", 34, {"shortcut": "C"}, SECTION_4_1, ""),
+    ("resnet50_v1", 50, {"stride_in": "1x1"}, TABLE_1, "3.8×10⁹"),
+    ("resnet50_v1_5", 50, {"stride_in": "3x3", "pool1": "torch"}, TABLE_1, ""),
+    ("resnet101_v1", 101, {"stride_in": "1x1"}, TABLE_1, "7.6×10⁹"),
+    ("resnet101_v1_5", 101, {"stride_in": "3x3", "pool1": "torch"}, TABLE_1, ""),
+    ("resnet152_v1", 152, {"stride_in": "1x1"}, TABLE_1, "11.3×10⁹"),
+    ("resnet152_v1_5", 152, {"stride_in": "3x3", "pool1": "torch"}, TABLE_1, ""),
+    ("resnet200_preact", 200, {"unit": "preact", "pool1": "torch"}, SECTION_5, ""),
+)
 V1_5_DEVIATIONS = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
     "1×1 layer.",
@@ -296,96 +286,74 @@ V1_5_DEVIATIONS = (
 )
 
 
-def _imagenet_presets() -> dict[str, Preset]:
-    table = "He et al. 2016a, Table 1"
-    nets: dict[str, tuple[int, str, dict[str, str]]] = {}
-    for depth in (18, 34):
-        nets[f"plain{depth}"] = (depth, table, {"shortcut": "none"})
-        for shortcut in ("A", "B", "C"):
-            source = f"{table}, shortcuts of section 4.1"
-            nets[f"resnet{depth}_{shortcut}"] = (depth, source, {"shortcut": shortcut})
-    for depth in (50, 101, 152):
-        nets[f"resnet{depth}_v1"] = (depth, table, {"stride_in": "1x1"})
-        nets[f"resnet{depth}_v1_5"] = (depth, table, {"stride_in": "3x3", "pool1": "torch"})
-    source = "He et al. 2016b, section 5; units of each stage as in the authors' released code"
-    nets["resnet200_preact"] = (200, source, {"unit": "preact", "pool1": "torch"})
+def _imagenet(depth: int, fields: dict[str, str], source: str, multiply_adds: str) -> Preset:
+    block, stages = IMAGENET_STAGES[depth]
+    size = {"input": (224, 224, 3), "num_classes": 1000}
+    return Preset(
+        ResNet,
+        {**size, "block": block, "stages": stages, **fields},
+        source,
+        deviations=V1_5_DEVIATIONS if fields.get("stride_in") == "3x3" else (),
+        published={"multiply_adds": multiply_adds} if multiply_adds else {},
+    )
 
+
+# Nets of 6n+2 layers, n units of two 3×3 layers a stage: depth, shortcuts built, printed parameters
+# (of the plain and the A net). He et al. 2016a, section 4.2 and Table 6.
+CIFAR: tuple[tuple[int, tuple[str, ...], str], ...] = (
+    (20, SHORTCUTS, "0.27M"),
+    (32, SHORTCUTS, "0.46M"),
+    (44, SHORTCUTS, "0.66M"),
+    (56, SHORTCUTS, "0.85M"),
+    (110, SHORTCUTS, "1.7M"),
+    (1202, ("A",), "19.4M"),
+)
+# Name, units a stage, block, shortcut, unit, classes, printed parameters: He et al. 2016b, Tables 2
+# to 4. Nets of 164 and 1001 layers have 9n+2, in bottlenecks.
+CIFAR_2016: tuple[tuple[str, int, str, str, str, int, str], ...] = (
+    ("resnet110_cifar10_preact", 18, "basic", "A", "preact", 10, "1.7M"),
+    ("resnet164_cifar10_original", 18, "bottleneck", "B", "original", 10, "1.7M"),
+    ("resnet164_cifar10_preact", 18, "bottleneck", "B", "preact", 10, "1.7M"),
+    ("resnet164_cifar100_original", 18, "bottleneck", "B", "original", 100, ""),
+    ("resnet164_cifar100_preact", 18, "bottleneck", "B", "preact", 100, ""),
+    ("resnet1001_cifar10_original", 111, "bottleneck", "B", "original", 10, "10.2M"),
+    ("resnet1001_cifar10_preact", 111, "bottleneck", "B", "preact", 10, "10.2M"),
+    ("resnet1001_cifar100_original", 111, "bottleneck", "B", "original", 100, ""),
+    ("resnet1001_cifar100_preact", 111, "bottleneck", "B", "preact", 100, ""),
+)
+
+
+def _cifar(units: int, params: str, source: str, classes: int = 10, **fields: str) -> Preset:
+    size = {"input": (32, 32, 3), "num_classes": classes}
+    stages = {"stages": (units,) * 3, "features": (16, 32, 64), "stem": "cifar"}
+    printed = {"params": params} if params else {}
+    return Preset(ResNet, {**size, **stages, **fields}, source, published=printed)
+
+
+def _cifar_2016a() -> dict[str, Preset]:
     presets = {}
-    for name, (depth, source, overrides) in nets.items():
-        block, stages = IMAGENET_STAGES[depth]
-        presets[name] = Preset(
-            ResNet,
-            {
-                "input": (224, 224, 3),
-                "num_classes": 1000,
-                "block": block,
-                "stages": stages,
-                **overrides,
-            },
-            source,
-            deviations=V1_5_DEVIATIONS if name.endswith("v1_5") else (),
-            published={"multiply_adds": flops} if (flops := IMAGENET_FLOPS.get(name)) else {},
-        )
-    return presets
-
-
-# He et al. 2016a, Table 6: parameters by depth.
-CIFAR_PARAMS = {20: "0.27M", 32: "0.46M", 44: "0.66M", 56: "0.85M", 110: "1.7M", 1202: "19.4M"}
-# He et al. 2016b, Tables 2, 3 and 4: parameters, "" where none are printed.
-PREACT_PARAMS = {
-    "resnet110_cifar10_preact": "1.7M",
-    "resnet164_cifar10_original": "1.7M",
-    "resnet164_cifar10_preact": "1.7M",
-    "resnet164_cifar100_original": "",
-    "resnet164_cifar100_preact": "",
-    "resnet1001_cifar10_original": "10.2M",
-    "resnet1001_cifar10_preact": "10.2M",
-    "resnet1001_cifar100_original": "",
-    "resnet1001_cifar100_preact": "",
-}
-
-
-def _cifar(units: int, block: str, **fields: Any) -> dict[str, Any]:
-    """The fields of a CIFAR net with `units` units in each of its three stages."""
-    return {
-        "input": (32, 32, 3),
-        "num_classes": 10,
-        "stages": (units, units, units),
-        "features": (16, 32, 64),
-        "block": block,
-        "stem": "cifar",
-        **fields,
-    }
-
-
-def _cifar_presets() -> dict[str, Preset]:
-    presets = {}
-    for depth, params in CIFAR_PARAMS.items():
-        for shortcut in SHORTCUTS if depth < 1202 else ("A",):
-            name = f"resnet{depth}_cifar10_{shortcut}"
-            source = "He et al. 2016a, section 4.2"
+    for depth, shortcuts, params in CIFAR:
+        for shortcut in shortcuts:
+            name, source = f"resnet{depth}_cifar10_{shortcut}", "He et al. 2016a, section 4.2"
             if shortcut == "none":
                 name = f"plain{depth}_cifar10"
             elif shortcut != "A":
                 source += f" with option {shortcut} of section 4.1"
-            fields = _cifar((depth - 2) // 6, "basic", shortcut=shortcut)
-            printed = {"params": params} if shortcut in ("none", "A") else {}
-            presets[name] = Preset(ResNet, fields, source, published=printed)
-    for name, params in PREACT_PARAMS.items():
-        net, data, unit = name.split("_")
-        depth, classes = int(net.removeprefix("resnet")), int(data.removeprefix("cifar"))
-        basic = depth == 110
-        fields = _cifar(
-            (depth - 2) // (6 if basic else 9),
-            "basic" if basic else "bottleneck",
-            shortcut="A" if basic else "B",
-            unit=unit,
-            num_classes=classes,
-        )
-        source = "He et al. 2016b, section 4 and the authors' released code for its shortcuts"
-        printed = {"params": params} if params else {}
-        presets[name] = Preset(ResNet, fields, source, published=printed)
+            printed = params if shortcut in ("none", "A") else ""
+            fields = {"block": "basic", "shortcut": shortcut}
+            presets[name] = _cifar((depth - 2) // 6, printed, source, **fields)
     return presets
 
 
-PRESETS: dict[str, Preset] = {**_imagenet_presets(), **_cifar_presets()}
+SECTION_4 = "He et al. 2016b, section 4 and the authors' released code for its shortcuts"
+PRESETS: dict[str, Preset] = {
+    **{
+        name: _imagenet(depth, fields, source, multiply_adds)
+        for name, depth, fields, source, multiply_adds in IMAGENET
+    },
+    **_cifar_2016a(),
+    **{
+        name: _cifar(units, params, SECTION_4, classes, block=block, shortcut=shortcut, unit=unit)
+        for name, units, block, shortcut, unit, classes, params in CIFAR_2016
+    },
+}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,10 +44,8 @@ def unit(block: str = "basic", stride: int = 1, features: int = 4, **fields: Any
         "gate": "none",
         "gate_bias": 0.0,
         "shortcut_dropout": 0.0,
-        "batch_norm": {},
-        "kernel_init": resnet.INITIALIZERS["he"],
-        "dtype": "float32",
-        "param_dtype": "float32",
+        "conv": partial(resnet.Conv, bias=False, batch_norm={}),
+        "norm": resnet.BatchNorm,
     }
     return resnet.Unit(features=features, block=block, stride=stride, **{**defaults, **fields})
 
