@@ -339,9 +339,13 @@ def _cifar_2016a() -> dict[str, Preset]:
                 name = f"plain{depth}_cifar10"
             elif shortcut != "A":
                 source += f" with option {shortcut} of section 4.1"
-            printed = params if shortcut in ("none", "A") else ""
-            fields = {"block": "basic", "shortcut": shortcut}
-            presets[name] = _cifar((depth - 2) // 6, printed, source, **fields)
+            presets[name] = _cifar(
+                (depth - 2) // 6,
+                params if shortcut in ("none", "A") else "",
+                source,
+                block="basic",
+                shortcut=shortcut,
+            )
     return presets
 
 
