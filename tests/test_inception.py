@@ -91,34 +91,6 @@ def test_without_heads_there_are_no_side_logits() -> None:
     assert outputs.side_logits == {}
 
 
-def test_zero_side_weight_gives_the_gradients_of_the_trunk_alone() -> None:
-    whole, trunk = small(heads=BOTH), small()
-    images, params = images_for(whole), initial(whole)["params"]
-
-    def gradients(network: models.Network, names: tuple[str, ...]) -> Any:
-        # Of the first, the last and a layer before both heads: all others lie on their way.
-        def loss(some: Any) -> jax.Array:
-            # The same dropout in both: its key is folded with the layer's own name.
-            rngs = {"dropout": jax.random.key(4)}
-            variables = {"params": {**params, **some}}
-            out: Any = network.apply(variables, images, train=True, rngs=rngs)
-            side = sum((jnp.square(x).mean() for x in out.side_logits.values()), jnp.float32(0))
-            return jnp.square(out.logits - 1).mean() + 0.0 * side
-
-        return compiled(jax.grad(loss))({name: params[name] for name in names})
-
-    names = ("conv1", "inception_3b", "linear")
-    together, expected = gradients(whole, (*names, *BOTH)), gradients(trunk, names)
-    for head in BOTH:
-        assert not any(np.any(leaf) for leaf in jax.tree.leaves(together.pop(head)))
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(expected))
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6),
-        together,
-        expected,
-    )
-
-
 def max_pool(x: np.ndarray) -> np.ndarray:
     """3×3 with stride 1 and a border of one, pixel by pixel."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
