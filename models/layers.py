@@ -89,7 +89,7 @@ class BatchNorm(nn.Module):
     in the network make a run's curve independent of the number of devices. Running statistics are
     exponential averages (decay `momentum`, the meaning of Caffe and flax) of the groups' mean
     statistics, variances without Bessel's correction (Caffe and PyTorch apply it to the running
-    ones); statistics are float32 whatever the compute type. Ioffe and Szegedy 2015.
+    ones); statistics are float32, or wider where the layer is. Ioffe and Szegedy 2015.
     Raises ValueError in training where the batch is not a multiple of the group.
     """
 
@@ -104,8 +104,9 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         shift = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        mean_of = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
-        var_of = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        kept = jnp.promote_types(self.param_dtype, jnp.float32)
+        mean_of = self.variable("batch_stats", "mean", jnp.zeros, (channels,), kept)
+        var_of = self.variable("batch_stats", "var", jnp.ones, (channels,), kept)
         if not train:
             factor = scale * lax.rsqrt(var_of.value + self.epsilon)
             offset = shift - mean_of.value * factor
@@ -116,7 +117,8 @@ class BatchNorm(nn.Module):
             raise ValueError(
                 f"batch_norm_group: {group} does not divide the batch of {x.shape[0]} images"
             )
-        grouped = x.astype(jnp.float32).reshape(x.shape[0] // group, group, *x.shape[1:])
+        wide_x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        grouped = wide_x.reshape(x.shape[0] // group, group, *x.shape[1:])
         axes = tuple(range(1, grouped.ndim - 1))
         mean = grouped.mean(axes, keepdims=True)
         # The deviations sum to zero, so the variance has no gradient through the mean.
@@ -344,7 +346,7 @@ class AvgPool(nn.Module):
             last = min(low + side + high, low + side + inside[1])
             starts = np.arange(outputs) * self.stride
             counts.append(np.minimum(starts + self.window, last) - starts)
-        share = (1.0 / np.outer(*counts)).astype(np.float32)
+        share = (1.0 / np.outer(*counts)).astype(wide.dtype)
         return (total * share.reshape(1, *share.shape, 1)).astype(x.dtype)
 
 
@@ -357,7 +359,7 @@ class GlobalAvgPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        return x.mean((1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32)).astype(x.dtype)
 
 
 class LocalResponseNorm(nn.Module):

@@ -38,7 +38,7 @@ class Network(nn.Module):
     heads: tuple[str, ...] = ()
     initializer: str = "paper"  # or a name of INITIALIZERS, for every kernel
     width: float = 1.0  # multiplies every layer's channels, classes excepted
-    dtype: str = "float32"  # of the computation; statistics, losses and logits stay float32
+    dtype: str = "float32"  # of the computation; statistics, losses, logits: float32 or wider
     param_dtype: str = "float32"
 
     # What losses and optimizers may ask of a network's class.
@@ -103,8 +103,9 @@ class Network(nn.Module):
         absent = [head for head in self.heads if head not in side]
         if absent:
             raise ValueError(f"heads: {type(self).__name__} has no side head {absent[0]!r}")
+        wide = jnp.promote_types(self.dtype, jnp.float32)
         return Outputs(
-            logits.astype(jnp.float32),
-            {name: value.astype(jnp.float32) for name, value in side.items()},
+            logits.astype(wide),
+            {name: value.astype(wide) for name, value in side.items()},
             captured,
         )
