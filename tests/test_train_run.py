@@ -1,8 +1,10 @@
 """A whole run: what it leaves, how it resumes, what bad input gets."""
 
 import json
+import logging
 import os
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -83,6 +85,15 @@ def test_stopped_after_any_step_and_resumed_gives_the_same_bits(
     assert result == straight[2]
 
 
+def test_a_run_compiles_its_step_and_its_evaluation_once(
+    tmp_path: pathlib.Path, data_dir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        run(tmp_path, data_dir)
+    compiled = re.findall(r"Compiling jit\((update|evaluation_step)\)", caplog.text)
+    assert sorted(compiled) == ["evaluation_step", "update"]
+
+
 def test_a_finished_run_is_not_run_again(straight, data_dir: str) -> None:
     workdir, state, result = straight
     before = (workdir / metrics.FILE).read_bytes()
@@ -97,22 +108,40 @@ def test_another_config_is_refused_and_named(straight, data_dir: str) -> None:
         run(straight[0], data_dir, seed=1)
 
 
-def test_extend_goes_on_to_more_steps(tmp_path: pathlib.Path, data_dir: str) -> None:
-    constant = {"schedule": {"name": "constant", "rate": 0.01}}
+# What changes within 8 steps, and for the last two at a step that the run itself decides.
+EXTENDED = [
+    {"name": "constant", "rate": 0.01},
+    {"name": "steps", "rate": 0.01, "drops": ("3 steps", "6 steps"), "factor": 10.0, "warmup": "",
+     "warmup_rate": 0.0},
+    {"name": "piecewise", "rates": (0.01, 0.005), "changes": ("5 steps",)},
+    {"name": "exponential", "rate": 0.01, "factor": 0.9, "every": "2 steps"},
+    {"name": "steps_after_error", "rate": 0.01, "drops": ("6 steps",), "factor": 10.0,
+     "warmup_rate": 0.001, "below": 1.0, "over": "3 steps"},
+    {"name": "plateau", "rate": 0.01, "factor": 10.0, "of": "training", "patience": 1,
+     "least": 0.5, "drops": 2},
+]  # fmt: skip
 
-    def config(duration: str):
-        made = lenet_config(duration=duration).unlock()
-        made.schedule = constant["schedule"]
-        return made.lock()
 
-    train.train_and_evaluate(config("4 steps"), tmp_path / "a", data_dir=data_dir)
+@pytest.mark.parametrize("schedule", EXTENDED, ids=lambda schedule: schedule["name"])
+def test_extended_a_run_ends_as_a_longer_one(
+    schedule: dict[str, Any], tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    def to(duration: str, workdir: str, **options: Any) -> TrainState:
+        config = lenet_config(duration=duration).unlock()
+        config.schedule = schedule
+        return train.train_and_evaluate(
+            config.lock(), tmp_path / workdir, data_dir=data_dir, **options
+        )[0]
+
+    to("4 steps", "a")
     with pytest.raises(UserError, match=r"duration '4 steps' there.*\(--extend continues it\)"):
-        train.train_and_evaluate(config("8 steps"), tmp_path / "a", data_dir=data_dir)
-    extended, _ = train.train_and_evaluate(
-        config("8 steps"), tmp_path / "a", data_dir=data_dir, extend=True
-    )
-    whole, _ = train.train_and_evaluate(config("8 steps"), tmp_path / "b", data_dir=data_dir)
-    assert_same_bits(extended, whole)
+        to("8 steps", "a")
+    assert_same_bits(to("8 steps", "a", extend=True), to("8 steps", "b"))
+
+
+def test_every_schedule_is_extended_or_refuses() -> None:
+    of_total = {"cosine", "polynomial"}  # refused, see below
+    assert {schedule["name"] for schedule in EXTENDED} == set(schedules.SCHEDULES) - of_total
 
 
 def test_extend_is_refused_where_the_running_statistics_are_gone(tmp_path: pathlib.Path) -> None:
