@@ -9,7 +9,14 @@ BIN := .venv/bin
 RUNNING := .venv/.running
 TESTING := .venv/.testing
 
-.PHONY: train study test test-slow check format clean
+# LOCKED=1 installs the versions that requirements/ has for this Python, and no newer ones.
+LOCKED ?=
+LOCKED_FOR ?= python3.11 python3.12 python3.13
+VERSION = python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(if $(LOCKED),--constraint requirements/$(VERSION).txt)
+
+.PHONY: train study test test-slow check format lock clean
 .DEFAULT_GOAL := train
 
 train: $(RUNNING)
@@ -27,6 +34,7 @@ check: $(TESTING)
 	$(BIN)/mypy .
 	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
+	$(BIN)/python -m pytest -m learns tests/test_learning.py
 
 # The 20 and 56 layers of He et al. 2016a, Fig. 1, plain and residual, with plain-44 between and
 # plain-56 without warm-up: two seeds, 8 minutes on two cores.
@@ -38,6 +46,16 @@ format: $(TESTING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Writes the versions that pip finds today for each Python: what LOCKED=1 installs from then on.
+lock:
+	set -e; mkdir -p requirements; for python in $(LOCKED_FOR); do \
+		new=$$(mktemp -d); \
+		$$python -m venv $$new; \
+		$$new/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; \
+		$$new/bin/python -m pip freeze --disable-pip-version-check > requirements/$$python.txt; \
+		rm -rf $$new; \
+	done
+
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache
 
@@ -47,9 +65,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(RUNNING): requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(TESTING): requirements-dev.txt $(RUNNING)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@

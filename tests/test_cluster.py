@@ -19,9 +19,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def start(
-    workdir: pathlib.Path, data_dir: str, *words: str, count: int, of_last: tuple[str, ...] = ()
+    workdir: pathlib.Path,
+    data_dir: str,
+    *words: str,
+    count: int,
+    devices: int = 1,
+    of_last: tuple[str, ...] = (),
 ) -> list[subprocess.Popen]:
-    """`count` processes of one job that trains in `workdir`; the last takes `of_last` besides."""
+    """`count` processes of one job that trains in `workdir`, of `devices` each.
+
+    The last takes `of_last` besides.
+    """
     command = [sys.executable, "train.py", *words, f"--workdir={workdir}", f"--data_dir={data_dir}"]
     running = []
     for rank in range(count):
@@ -34,6 +42,7 @@ def start(
             "SLURM_STEP_NUM_TASKS": str(count),
         }
         clean = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
+        clean["JAX_NUM_CPU_DEVICES"] = str(devices)
         running.append(
             subprocess.Popen(
                 [*command, *(of_last if rank == count - 1 else ())],
@@ -72,8 +81,8 @@ def numbers(rows: list[dict[str, Any]]) -> np.ndarray:
 def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
     """LeNet-5 on generated images: the union of two halves is the batch, the gradient its mean."""
     words = ("--config=configs/lenet5.py:scale=smoke", "--config.eval.batch_size=6")
-    one = start(tmp_path / "one", str(tmp_path), *words, count=1)
-    finish(one)
+    finish(start(tmp_path / "one", str(tmp_path), *words, count=1))
+    finish(start(tmp_path / "devices", str(tmp_path), *words, count=1, devices=2))
     said = finish(start(tmp_path / "two", str(tmp_path), *words, count=2))
     assert "devices  2 × cpu, 2 process(es)" in said[0]
     assert "step 4/4" in said[0]
@@ -81,7 +90,9 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
     assert said[1] == ""  # plan, progress and table are printed once
     together = numbers(rows(tmp_path / "two"))
     assert together.shape == (2, 4)
+    # One device rounds its sums in another order; two devices of one process in the same.
     np.testing.assert_allclose(together, numbers(rows(tmp_path / "one")), rtol=2e-5)
+    assert rows(tmp_path / "two") == rows(tmp_path / "devices")
 
 
 def test_an_error_in_one_process_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
