@@ -77,6 +77,8 @@ def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None
     config.data.size = config.data.channels = 0
     config.batch_size = config.eval.batch_size = 8
     config.duration = "4 steps"
+    if config.schedule.get("warmup"):
+        config.schedule.warmup = "1 steps"  # never longer than the run
     config.log_every = config.eval.every = config.checkpoint.every = "2 steps"
 
 
