@@ -20,7 +20,7 @@ Studies = Mapping[str, Study]  # by name
 
 INDEX = "index.html"
 LOGS = "logs"
-# A README shows a study's table between these two lines, and with `results` alone a line a study;
+# A README shows a study's table between these two lines, and with `results` alone the totals;
 # reproduce.py keeps what is between them.
 MARKED = re.compile(
     r"(<!-- results(?:/(\S+?)/(\S+?))? -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
@@ -93,7 +93,10 @@ def fill(text: str, studies: Studies, results: pathlib.Path) -> str:
                 for (study, data, _), row in zip(found, rows, strict=True)
             ]
             table = "\n".join(tables.rows_of_markdown([heading, *linked], words=3))
-            return f"{start}\n{table}\n\n{end}"
+            whole = "\n".join(tables.rows_of_markdown(tables.totals(found), words=2))
+            fallen = "\n".join(f"- {line}" for line in tables.fallen(found))
+            said = f"What did not come out:\n\n{fallen}" if fallen else "No claim fell."
+            return f"{start}\n{whole}\n\n{said}\n\n{table}\n\n{end}"
         if name not in studies or not (results / name / data / LOGS).is_dir():
             raise UserError(f"README.md: there are no results/{name}/{data}")
         study = studies[name]

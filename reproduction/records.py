@@ -7,13 +7,16 @@ table made of either is the same. Reads and writes files; runs nothing.
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
+import data
 from errors import UserError
 from training import metrics
 
@@ -22,6 +25,7 @@ from training import metrics
 # patch of jax is none: those stand with each result as its commit, device and versions.
 RESULTS_VERSION = 1
 
+STALLED = 0.02  # of the loss at chance
 ROWS = 200  # of a log, at most: committed logs stay small
 PROBE = "probe.json"  # in a workdir: what the study measured on the trained network
 STAMP = "fingerprint.json"  # in a workdir: what its fingerprint is made of
@@ -61,6 +65,20 @@ class Record:
         return next(
             (step for step, value in zip(steps, values, strict=True) if value <= error), None
         )
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its training loss ended within 2% of chance; other losses have no such value."""
+        logged = [row["train"] for row in self.rows if "train" in row]
+        if not logged or self.config["loss"]["kind"] != "cross_entropy":
+            return False
+        chance = math.log(data.dataset(self.config["data"]["name"]).classes)
+        return logged[-1].get("loss_main", logged[-1]["loss"]) >= (1 - STALLED) * chance
+
+    def wrong_images(self) -> np.ndarray | None:
+        """Which test images it got wrong at the last step, bool [images]; None in older logs."""
+        packed = self.result.get("test_wrong")
+        return None if packed is None else metrics.unpacked(packed)
 
     @property
     def file(self) -> str:

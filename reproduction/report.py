@@ -29,8 +29,9 @@ code, pre { font: .85rem/1.45 ui-monospace, monospace; background: #f4f4f0; bord
 code { padding: .1rem .3rem; } pre { padding: .7rem .9rem; overflow-x: auto; }
 .verdict { font-weight: 600; border-radius: 4px; padding: .1rem .5rem; white-space: nowrap; }
 .reproduced { background: #dcefe1; color: #1c5c33; }
-.not-reproduced { background: #f6dcd6; color: #8a2c18; }
-.inconclusive, .not-run { background: #eeeeea; color: #555; }
+.contradicted { background: #f6dcd6; color: #8a2c18; }
+.equivalent { background: #dde8f3; color: #1d4a75; }
+.undecided, .not-run { background: #eeeeea; color: #555; }
 .overview :is(th, td):nth-child(-n+3) { text-align: left; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
 """
@@ -47,6 +48,7 @@ def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) 
             for study in missing
         )
         waiting = f"<section><h2>Not run yet</h2><ul>{items}</ul></section>"
+    fallen = "".join(f"<li>{_text(line)}.</li>" for line in tables.fallen(found))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -59,7 +61,11 @@ def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) 
 <h1>Convnet Case Studies: results</h1>
 <p class="note">The papers' figures and tables, drawn again from runs. Every number here is made
 from the logs beside this page; <code>python reproduce.py --check</code> makes them again and
-compares. A verdict needs a gap of more than two standard errors over paired seeds.</p>
+compares.</p>
+<div class="wide">{_table(tables.totals(found))}</div>
+<h2>What did not come out</h2>
+<ul>{fallen}</ul>
+<p class="note">{_text(tables.RULE)}</p>
 <nav class="wide">{_overview(found)}</nav>
 {bodies}
 {waiting}
@@ -124,9 +130,9 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _verdicts(rows: Sequence[Sequence[str]]) -> str:
     heading, *rest = rows
     lines = []
-    for text, outcome, gap, seeds in rest:
+    for text, source, outcome, *numbers in rest:
         mark = f'<span class="verdict {outcome.replace(" ", "-")}">{_text(outcome)}</span>'
-        lines.append([_text(text), mark, _text(gap), seeds])
+        lines.append([_text(text), _text(source), mark, *map(_text, numbers)])
     return _rows("verdicts", heading, lines)
 
 

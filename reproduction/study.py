@@ -7,6 +7,7 @@ particular study. May import errors and the configs it names; trains nothing.
 
 import dataclasses
 import pathlib
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,11 @@ from ml_collections import ConfigDict
 
 from configs import files
 from errors import UserError
+from reproduction.inference import MORE
 from reproduction.records import Record
+
+OURS = "ours"  # the source of a claim that no paper makes
+STALLS = "stalls"
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -77,32 +82,76 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What must hold: in each seed, `gap` is above zero where the paper is right.
+    """What must hold, written before it is run; verdict.judge has the rule.
 
-    text: the claim as one sentence. gap: from one seed's records by label, in `unit`; raises
-    KeyError where a run it needs is missing. on: the data sets it is judged on, all if empty; never
-    one whose scale lacks any of `runs`.
+    text: the claim as one sentence. runs: the labels it is about; a seed without all of them has no
+    part in it. gap: from one seed's records by label, in `unit`; None where the seed has no value.
+    source: section, figure or table of the paper, or OURS. kind: MORE (the gap is above zero),
+    NO_WORSE (above -margin), LEVEL (within the margin) or STALLS (the first of the runs stalls more
+    often than the second; no gap). margin: the smallest gap that would matter, in `unit`, or
+    computed from the judged seeds' records. on: the data sets it is judged on, all that have its
+    runs if empty. test_errors: the better and the worse run where the gap is that of their test
+    errors in points. without_stalls: leave out seeds where one of the runs stalled.
     """
 
     text: str
     gap: Callable[[Mapping[str, Record]], float | None]
+    runs: tuple[str, ...]
+    source: str
+    margin: float | Callable[[Sequence[Mapping[str, Record]]], float]
+    kind: str = MORE
     unit: str = "points"
     on: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
+    test_errors: tuple[str, str] | None = None
+    without_stalls: bool = True
+
+    def margin_on(self, seeds: Sequence[Mapping[str, Record]]) -> float:
+        """The margin in `unit` on the data of these seeds."""
+        return self.margin(seeds) if callable(self.margin) else self.margin
 
 
-def less_error(better: str, worse: str, metric: str = "test_error", text: str = "") -> Claim:
+def less_error(
+    better: str,
+    worse: str,
+    metric: str = "test_error",
+    text: str = "",
+    *,
+    source: str = OURS,
+    printed: tuple[float, float] | None = None,
+    margin: float = 1.0,
+    kind: str = MORE,
+) -> Claim:
     """The claim that the run labelled `better` ends with less error than the one `worse`.
 
-    metric: "test_error" or "train_error". text: where labels make no good sentence.
+    metric: "test_error" or "train_error". text: where labels make no good sentence. printed: the
+    paper's errors of the two; half of their relative gap is then the margin, in place of `margin`.
     """
     what = {"train_error": "training", "test_error": "test"}[metric]
 
     def gap(seed: Mapping[str, Record]) -> float:
         return 100 * (seed[worse].last(metric) - seed[better].last(metric))
 
-    text = text or f"less {what} error with “{better}” than with “{worse}”"
-    return Claim(text, gap, runs=(better, worse))
+    return Claim(
+        text or f"less {what} error with “{better}” than with “{worse}”",
+        gap,
+        runs=(better, worse),
+        source=source,
+        margin=half_of_printed(*printed, worse, metric) if printed else margin,
+        kind=kind,
+        test_errors=(better, worse) if metric == "test_error" else None,
+    )
+
+
+def half_of_printed(
+    better: float, worse: float, label: str, metric: str = "test_error"
+) -> Callable[[Sequence[Mapping[str, Record]]], float]:
+    """A margin: half the relative gap of two printed errors, of the error that `label` has here."""
+    share = (worse - better) / worse / 2
+
+    def margin(seeds: Sequence[Mapping[str, Record]]) -> float:
+        return share * 100 * statistics.mean(seed[label].last(metric) for seed in seeds)
+
+    return margin
 
 
 @dataclasses.dataclass(frozen=True)

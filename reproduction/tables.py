@@ -5,11 +5,23 @@ same text, which is what `reproduce.py --check` compares.
 """
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 
-from reproduction import verdict
+from reproduction import inference, verdict
 from reproduction.records import Record
-from reproduction.study import Column, Records, Study, seeds_of
+from reproduction.study import OURS, STALLS, Column, Records, Study, seeds_of
+from reproduction.verdict import Verdict
+
+RULE = (
+    "Gaps are of paired seeds, positive where the claim holds; intervals by Student's t, p-values "
+    "after Holm's correction over the claims of this table, decided at 5%. Reproduced: above zero; "
+    "contradicted: below zero, or beyond the margin where the claim says “no worse” or “within”; "
+    "equivalent: within the margin, as those claims say and the others deny; undecided: "
+    "anything else, and always with fewer than three seeds. The last column has the seeds that "
+    "would show a gap of the margin with 80% power, and the power now. A run whose training loss "
+    "ends within 2% of chance has stalled: its seed is left out here, and it of the means above."
+)
 
 
 def steps_to(error: float, group: str = "train") -> Column:
@@ -60,7 +72,10 @@ def spread(values: Sequence[float | None], *, digits: int = 1, factor: float = 1
 
 
 def cells(study: Study, records: Records) -> list[list[str]]:
-    """Heading and rows of the table. A column no run has a value for is left out."""
+    """Heading and rows of the table. A column no run has a value for is left out.
+
+    Means are over the runs that did not stall; over all of a label where every one did.
+    """
     columns = [
         column
         for column in (*ERRORS, *study.columns)
@@ -71,12 +86,17 @@ def cells(study: Study, records: Records) -> list[list[str]]:
         )
     ]
     printed = any(label in study.published for label in records)
-    heading = ["run", "seeds", *(column.heading for column in columns)]
+    stalled = {
+        label: sum(record.stalled for record in seeds.values()) for label, seeds in records.items()
+    }
+    shown = any(stalled.values())
+    heading = ["run", "seeds", *(["stalled"] if shown else []), *(c.heading for c in columns)]
     rows = [[*heading, study.published_heading] if printed else heading]
     for label, seeds in records.items():
-        row = [label, str(len(seeds))]
+        row = [label, str(len(seeds)), *([str(stalled[label] or "")] if shown else [])]
+        moving = [record for record in seeds.values() if not record.stalled]
         for column in columns:
-            values = [column.value(record) for record in seeds.values()]
+            values = [column.value(record) for record in moving or seeds.values()]
             values = values if column.spread else values[:1]
             text = spread(values, digits=column.digits, factor=column.factor)
             row.append(text or column.missing)
@@ -86,35 +106,104 @@ def cells(study: Study, records: Records) -> list[list[str]]:
 
 def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
     """Heading and rows of the verdicts."""
-    rows = [["what must hold", "verdict", "gap, mean ± standard error", "seeds"]]
+    rows = [
+        [
+            "what must hold",
+            "says",
+            "verdict",
+            "mean gap, 95% interval",
+            "margin",
+            "p (Holm)",
+            "seeds",
+            "stalled",
+            "seeds for 80% power",
+        ]
+    ]
     for found in verdict.judge(study.claims_on(data), records, data):
-        gap = ""
-        if found.mean is not None:
-            gap = f"{found.mean:+.2f}"
-            if found.standard_error is not None:
-                gap += f" ± {found.standard_error:.2f}"
-            gap += f" {found.claim.unit}"
-        rows.append([found.claim.text, found.outcome, gap, str(found.seeds)])
+        rows.append(
+            [
+                found.claim.text,
+                found.claim.source,
+                found.outcome,
+                _gap(found),
+                f"{found.margin:.2f}" if found.margin > 0 else "",
+                "" if found.p is None else f"{found.p:.3f}",
+                str(found.seeds),
+                str(found.stalled or ""),
+                _needed(found),
+            ]
+        )
     return rows
+
+
+def _gap(found: Verdict) -> str:
+    if found.mean is None:
+        return ""
+    unit = "points of stalls" if found.claim.kind == STALLS else found.claim.unit
+    within = ""
+    if found.interval is not None:
+        low, high = found.interval
+        within = f" [{low:+.2f}, {high:+.2f}]"
+    return f"{found.mean + 0.0:+.2f}{within} {unit}"
+
+
+def _needed(found: Verdict) -> str:
+    if found.outcome != verdict.UNDECIDED or found.p is None:
+        return ""
+    needed = f"over {inference.MOST_SEEDS:,}" if found.needed is None else f"{found.needed:,}"
+    return needed if found.power is None else f"{needed} (now {100 * found.power:.0f}%)"
 
 
 def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
     """Heading and rows of all that is published: a line a study and data set, verdicts counted."""
-    outcomes = (verdict.REPRODUCED, verdict.NOT_REPRODUCED, verdict.INCONCLUSIVE)
-    rows = [["study", "of", "data", "seeds", *outcomes]]
+    rows = [["study", "of", "data", "seeds", *verdict.OUTCOMES]]
     for study, data, records in found:
         judged = verdict.judge(study.claims_on(data), records, data)
-        found_outcomes = [each.outcome for each in judged]
         rows.append(
             [
                 study.title,
                 f"{study.paper}, {study.figure}",
                 data,
                 str(len(seeds_of(records))),
-                *(str(found_outcomes.count(outcome) or "") for outcome in outcomes),
+                *_counted(judged),
             ]
         )
     return rows
+
+
+def totals(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
+    """Heading and rows of the verdicts counted by paper, its claims and our own apart, and all."""
+    judged: dict[tuple[str, str], list[Verdict]] = {}
+    for study, data, records in found:
+        for one in verdict.judge(study.claims_on(data), records, data):
+            whose = "ours" if one.claim.source == OURS else "the paper's"
+            judged.setdefault((study.paper, whose), []).append(one)
+    rows = [["paper", "claims", *verdict.OUTCOMES]]
+    rows += [[*key, *_counted(verdicts)] for key, verdicts in sorted(judged.items())]
+    for whose in ("the paper's", "ours"):
+        of_all = [one for key, some in judged.items() if key[1] == whose for one in some]
+        rows.append(["all", whose, *_counted(of_all)])
+    return rows
+
+
+def fallen(found: Sequence[tuple[Study, str, Records]]) -> list[str]:
+    """What did not come out: each claim whose opposite was shown, in a sentence."""
+    return [
+        f"{study.title}, {data}: “{one.claim.text}” ({one.claim.source}) is "
+        + (
+            f"contradicted, gap {_gap(one)}"
+            if one.outcome == verdict.CONTRADICTED
+            else f"not seen, the gap is within ±{one.margin:.2f} {one.claim.unit}"
+        )
+        for study, data, records in found
+        for one in verdict.judge(study.claims_on(data), records, data)
+        if one.holds is False
+    ]
+
+
+def _counted(judged: Sequence[Verdict]) -> list[str]:
+    outcomes = [one.outcome for one in judged]
+    return [str(outcomes.count(outcome) or "") for outcome in verdict.OUTCOMES]
 
 
 def on_data(study: Study, data: str) -> str:
@@ -177,10 +266,9 @@ def markdown(study: Study, data: str, records: Records) -> str:
 def verdicts(study: Study, data: str, records: Records) -> list[str]:
     """The verdicts in Markdown, with the rule they follow."""
     return [
-        *rows_of_markdown(verdict_cells(study, data, records)),
+        *rows_of_markdown(verdict_cells(study, data, records), words=2),
         "",
-        "Reproduced: the mean gap over paired seeds is above zero by more than two standard "
-        "errors; not reproduced: below by as much; else, and with one seed always, inconclusive.",
+        *textwrap.wrap(RULE, 100),
         "",
     ]
 

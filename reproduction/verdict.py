@@ -1,67 +1,177 @@
-"""The verdict on a claim: reproduced, not reproduced or inconclusive, from paired seeds.
+"""The verdict on a claim, from paired seeds: one rule for all studies, fixed before the numbers.
 
-One rule for all studies, so that nobody chooses it after seeing the numbers: the mean gap over
-seeds must lie more than two standard errors from zero. One seed is always inconclusive.
+Gaps of paired seeds, three at least, and Student's t; Holm's correction over the claims of a study
+on a data set. The rule holds for differences and for equivalence apart, each at 5%.
 """
 
-import contextlib
 import dataclasses
-import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from reproduction.study import Claim, Records, of_seed, seeds_of
+import numpy as np
+
+from reproduction import inference
+from reproduction.inference import ALPHA, LEAST_SEEDS, MORE
+from reproduction.records import Record
+from reproduction.study import STALLS, Claim, Records, of_seed, seeds_of
 
 REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-INCONCLUSIVE = "inconclusive"
+CONTRADICTED = "contradicted"
+EQUIVALENT = "equivalent"
+UNDECIDED = "undecided"
 NOT_RUN = "not run"  # no seed has the runs that the claim is about: no verdict
+OUTCOMES = (REPRODUCED, CONTRADICTED, EQUIVALENT, UNDECIDED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The outcome of a claim: mean gap and its standard error over `seeds` paired seeds."""
+    """The outcome of a claim.
+
+    mean, interval: of the gaps of `seeds` paired seeds; for stalls the difference of their rates,
+    without an interval. p: of the decisive test, after Holm's correction. stalled: seeds left out
+    since a run of the claim stalled. power: of the seeds there are, and needed: the seeds for 80%
+    power with the spread seen, both where the claim is true as `inference.power` has it; None where
+    decided, or out of reach.
+    """
 
     claim: Claim
     outcome: str
-    mean: float | None
-    standard_error: float | None
-    seeds: int
+    seeds: int = 0
+    stalled: int = 0
+    mean: float | None = None
+    interval: tuple[float, float] | None = None
+    margin: float = 0.0
+    p: float | None = None
+    power: float | None = None
+    needed: int | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether what the claim says was shown (True) or its opposite (False)."""
+        if self.outcome == EQUIVALENT:
+            return self.claim.kind in (inference.LEVEL, inference.NO_WORSE)
+        return {REPRODUCED: True, CONTRADICTED: False}.get(self.outcome)
 
 
-def outcome(gaps: Sequence[float]) -> str:
-    """The rule on the gaps of paired seeds, positive where the claim holds."""
-    if len(gaps) < 2:
-        return INCONCLUSIVE
-    mean, error = statistics.mean(gaps), standard_error(gaps)
-    if mean > 2 * error:
-        return REPRODUCED
-    return NOT_REPRODUCED if -mean > 2 * error else INCONCLUSIVE
+@dataclasses.dataclass(frozen=True)
+class _Tested:
+    """A claim's numbers before the correction; p of the two families, None where there is none."""
 
-
-def standard_error(values: Sequence[float]) -> float:
-    """sd / √n, sd with n − 1."""
-    return statistics.stdev(values) / math.sqrt(len(values))
+    verdict: Verdict
+    difference: float | None = None
+    equivalence: float | None = None
+    spread: float = 0.0  # sd of a seed's gap
 
 
 def judge(claims: Sequence[Claim], records: Records, data: str) -> list[Verdict]:
     """The verdicts on the claims made for a data set; seeds that lack a run are left out."""
-    verdicts = []
-    for claim in claims:
-        if claim.on and data not in claim.on:
-            continue
-        found = []
-        for seed in seeds_of(records):
-            with contextlib.suppress(KeyError):
-                found.append(claim.gap(of_seed(records, seed)))
-        gaps = [gap for gap in found if gap is not None]
-        verdicts.append(
-            Verdict(
-                claim,
-                outcome(gaps) if found else NOT_RUN,
-                statistics.mean(gaps) if gaps else None,
-                standard_error(gaps) if len(gaps) > 1 else None,
-                len(gaps),
-            )
-        )
-    return verdicts
+    tested = [_tested(claim, records) for claim in claims if not claim.on or data in claim.on]
+    differences = _corrected([one.difference for one in tested])
+    equivalences = _corrected([one.equivalence for one in tested])
+    return [
+        _decided(one, different, equal, sum(p is not None for p in _family(one, tested)))
+        for one, different, equal in zip(tested, differences, equivalences, strict=True)
+    ]
+
+
+def _family(one: _Tested, tested: Sequence[_Tested]) -> list[float | None]:
+    """The p-values of the tests that could show what the claim says."""
+    if one.verdict.claim.kind in (MORE, STALLS):
+        return [other.difference for other in tested]
+    return [other.equivalence for other in tested]
+
+
+def _tested(claim: Claim, records: Records) -> _Tested:
+    whole = [of_seed(records, seed) for seed in seeds_of(records)]
+    whole = [seed for seed in whole if seed.keys() >= set(claim.runs)]
+    if not whole:
+        return _Tested(Verdict(claim, NOT_RUN))
+    if claim.kind == STALLS:
+        return _stalls(claim, whole)
+    moving = [
+        seed
+        for seed in whole
+        if not (claim.without_stalls and any(seed[label].stalled for label in claim.runs))
+    ]
+    stalled = len(whole) - len(moving)
+    found = [(seed, claim.gap(seed)) for seed in moving]
+    kept = [(seed, gap) for seed, gap in found if gap is not None]
+    # Errors are counts of images: what binary fractions add to equal counts is no difference.
+    gaps = [round(gap, 9) for _, gap in kept]
+    margin = claim.margin_on(moving) if moving else 0.0
+    verdict = Verdict(claim, UNDECIDED, len(gaps), stalled, margin=margin)
+    if not gaps:
+        return _Tested(verdict)
+    mean = statistics.mean(gaps)
+    if len(gaps) < 2:
+        return _Tested(dataclasses.replace(verdict, mean=mean))
+    error = inference.standard_error(gaps, _by_image(claim, [seed for seed, _ in kept]))
+    between = inference.interval(mean, error, len(gaps))
+    verdict = dataclasses.replace(verdict, mean=mean, interval=between)
+    if len(gaps) < LEAST_SEEDS:
+        return _Tested(verdict)
+    numbers = (np.float64(mean), np.float64(error), len(gaps), claim.kind, margin)
+    return _Tested(
+        verdict,
+        float(inference.difference(*numbers)),
+        float(inference.equivalence(*numbers)) if margin > 0 else None,
+        error * len(gaps) ** 0.5,
+    )
+
+
+def _by_image(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> np.ndarray | None:
+    """Per seed and test image, what the claim's gap is the mean of; None where no log has it."""
+    if claim.test_errors is None:
+        return None
+    better, worse = claim.test_errors
+    rows = []
+    for seed in seeds:
+        wrong = [seed[label].wrong_images() for label in (worse, better)]
+        if wrong[0] is None or wrong[1] is None:
+            return None
+        rows.append(100.0 * (wrong[0].astype(float) - wrong[1].astype(float)))
+    return np.stack(rows)
+
+
+def _stalls(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> _Tested:
+    """The claim that the second of its runs stalls less often than the first."""
+    often, seldom = (sum(seed[label].stalled for seed in seeds) for label in claim.runs)
+    count = len(seeds)
+    p = inference.more_often((often, count), (seldom, count)) if count >= LEAST_SEEDS else None
+    verdict = Verdict(claim, UNDECIDED, count, often + seldom, mean=100 * (often - seldom) / count)
+    return _Tested(verdict, p)
+
+
+def _decided(
+    tested: _Tested, difference: float | None, equivalence: float | None, tests: int
+) -> Verdict:
+    verdict = tested.verdict
+    kind, mean = verdict.claim.kind, verdict.mean
+    if difference is None or mean is None:
+        return verdict
+    if difference < ALPHA:
+        outcome = REPRODUCED if kind in (MORE, STALLS) and mean > 0 else CONTRADICTED
+        return dataclasses.replace(verdict, outcome=outcome, p=difference)
+    if equivalence is not None and equivalence < ALPHA:
+        return dataclasses.replace(verdict, outcome=EQUIVALENT, p=equivalence)
+    shown = difference if kind in (MORE, STALLS) or equivalence is None else equivalence
+    if kind == STALLS:
+        apart = abs(mean) / 100
+        most = min(1.0, verdict.stalled / verdict.seeds / 2 + apart / 2)
+        needed = inference.trials_needed(most, most - apart, tests)
+        return dataclasses.replace(verdict, p=shown, needed=needed)
+    if verdict.margin <= 0:
+        return dataclasses.replace(verdict, p=shown)
+    about = (kind, verdict.margin, tested.spread)
+    return dataclasses.replace(
+        verdict,
+        p=shown,
+        power=inference.power(*about, verdict.seeds, tests),
+        needed=inference.seeds_needed(*about, tests),
+    )
+
+
+def _corrected(p: Sequence[float | None]) -> list[float | None]:
+    have = [value for value in p if value is not None]
+    corrected = iter(inference.holm(np.array(have)).tolist()) if have else iter(())
+    return [None if value is None else next(corrected) for value in p]

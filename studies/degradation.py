@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from papers import results
 from reproduction import drawing
 from reproduction.drawing import PLAIN, RESIDUAL
+from reproduction.inference import NO_WORSE
 from reproduction.records import Record
-from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
+from reproduction.study import OURS, STALLS, Claim, Column, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
 from training import trained
 
@@ -77,10 +78,16 @@ SCALES = {
 }
 
 
-def _more_error(deeper: str, shallower: str, metric: str = "train_error") -> Claim:
+def _printed(name: str) -> float:
+    kind, depth = name.split("-")
+    return PUBLISHED[kind][int(depth)].value
+
+
+def _more_error(worse: str, better: str, metric: str = "train_error") -> Claim:
     what = {"train_error": "training", "test_error": "test"}[metric]
-    text = f"{deeper} has more {what} error than {shallower}"
-    return less_error(shallower, deeper, metric, text)
+    text = f"{worse} has more {what} error than {better}"
+    printed = (_printed(better), _printed(worse))
+    return less_error(better, worse, metric, text, source="Fig. 1 and 6", printed=printed)
 
 
 CLAIMS = (
@@ -90,17 +97,29 @@ CLAIMS = (
     _more_error("plain-56", "ResNet-56"),
     _more_error("plain-44", "ResNet-44"),
     _more_error("plain-56", "plain-20", "test_error"),
-    Claim(
-        "ResNet-56 trains as well as ResNet-20: at most 1 point more training error",
-        lambda seed: (
-            1
-            - 100 * (seed["ResNet-56"].last("train_error") - seed["ResNet-20"].last("train_error"))
-        ),
+    less_error(
+        "ResNet-56",
+        "ResNet-20",
+        "train_error",
+        "ResNet-56 trains no worse than ResNet-20: at most 1 point more training error",
+        source="Fig. 6",
+        kind=NO_WORSE,
     ),
     Claim(
         "Fig. 7: residual layers respond less than plain ones, 56 layers, mean sd",
         lambda seed: _mean_response(seed["plain-56"]) - _mean_response(seed["ResNet-56"]),
+        runs=("plain-56", "ResNet-56"),
+        source="Fig. 7",
+        margin=0.1,
         unit="sd",
+    ),
+    Claim(
+        "plain-56 stalls more often without warm-up than with it",
+        lambda seed: None,
+        runs=(STALL, "plain-56"),
+        source=OURS,
+        margin=0.0,
+        kind=STALLS,
     ),
 )
 

@@ -79,12 +79,22 @@ STUDY = Study(
         ),
     },
     claims=(
-        less_error(WITH_1X1, WIDER, "test_error", "1×1 layers give less test error than width"),
         less_error(
-            WITH_1X1, WIDER, "train_error", "1×1 layers give less training error than width"
+            WITH_1X1, WIDER, "test_error", "1×1 layers give less test error than width", margin=0.5
         ),
         less_error(
-            NARROWER, WITH_1X1, "test_error", "3×3 layers give less test error than 1×1 layers"
+            WITH_1X1,
+            WIDER,
+            "train_error",
+            "1×1 layers give less training error than width",
+            margin=0.5,
+        ),
+        less_error(
+            NARROWER,
+            WITH_1X1,
+            "test_error",
+            "3×3 layers give less test error than 1×1 layers",
+            margin=0.5,
         ),
     ),
     columns=(

@@ -14,8 +14,9 @@ import models
 from inspection import cost
 from reproduction import drawing
 from reproduction.drawing import GREY, PLAIN, RESIDUAL, SERIES
+from reproduction.inference import NO_WORSE
 from reproduction.records import Record
-from reproduction.study import Claim, Column, Records, Run, Scale, Study, variants
+from reproduction.study import OURS, Claim, Column, Records, Run, Scale, Study, less_error, variants
 from reproduction.tables import steps_to
 
 NAIVE = "naive modules"
@@ -50,6 +51,10 @@ def _runs(
 
 def _test(seed: Mapping[str, Record], name: str) -> float:
     return 100 * seed[name].last("test_error")
+
+
+def _no_worse(changed: str, whole: str, text: str) -> Claim:
+    return less_error(changed, whole, text=text, kind=NO_WORSE)
 
 
 def millions(record: Record) -> float:
@@ -132,23 +137,32 @@ STUDY = Study(
         Claim(
             "naive modules cost at least five times as many multiply-adds",
             lambda seed: millions(seed[NAIVE]) - 5 * millions(seed[label(1.0)]),
+            runs=(NAIVE, label(1.0)),
+            source=OURS,
+            margin=1.0,
             unit="million",
         ),
-        Claim(
+        _no_worse(
+            label(1.0),
+            NAIVE,
             "reducing does not hurt: at most 1 point more test error than naive modules",
-            lambda seed: 1 - (_test(seed, label(1.0)) - _test(seed, NAIVE)),
         ),
-        Claim(
+        _no_worse(
+            label(0.5),
+            label(1.0),
             "half the reductions' width does not hurt: at most 1 point more test error",
-            lambda seed: 1 - (_test(seed, label(0.5)) - _test(seed, label(1.0))),
         ),
         Claim(
             "a quarter of it does: more than 1 point more test error",
             lambda seed: _test(seed, label(0.25)) - _test(seed, label(1.0)) - 1,
+            runs=(label(0.25), label(1.0)),
+            source=OURS,
+            margin=1.0,
         ),
-        Claim(
+        _no_worse(
+            label(0.25, TWO),
+            label(1.0),
             "a quarter of it in two modules alone does not hurt: at most 1 point more test error",
-            lambda seed: 1 - (_test(seed, label(0.25, TWO)) - _test(seed, label(1.0))),
         ),
     ),
     columns=(

@@ -5,7 +5,9 @@ passes. Besides the sizes there are rows for what the paper leaves open: the cri
 the initial weights as printed, which saturate with the printed step sizes.
 """
 
+import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +17,9 @@ from matplotlib.figure import Figure
 from papers import results
 from reproduction import drawing
 from reproduction.drawing import GREY
+from reproduction.inference import LEVEL, NO_WORSE
 from reproduction.records import Record
-from reproduction.study import Claim, Records, Run, Scale, Study
+from reproduction.study import Claim, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
 
 PRINTED_START = "printed initial weights"
@@ -65,32 +68,43 @@ def _claims(data: str) -> tuple[Claim, ...]:
     sizes = SIZES[data]
     whole = _label(sizes[-1])
 
-    def more_images(fewer: int, more: int) -> Claim:
-        def gap(seed: Mapping[str, Record]) -> float:
-            return _test(seed, _label(fewer)) - _test(seed, _label(more))
+    # What Fig. 6 shows for four times the images, as for twice as many.
+    twice = math.sqrt(PUBLISHED[60_000].value / PUBLISHED[15_000].value)
 
-        return Claim(f"{more:,} images give less test error than {fewer:,}", gap, on=(data,))
+    def more_images(fewer: int, more: int) -> Claim:
+        text = f"{more:,} images give less test error than {fewer:,}"
+        labels = (_label(more), _label(fewer))
+        claim = less_error(*labels, text=text, source="Fig. 6", printed=(twice, 1.0))
+        return dataclasses.replace(claim, on=(data,))
 
     def settled(seed: Mapping[str, Record]) -> float | None:
         rows = [row for row in seed[whole].rows if "test" in row and round(row["epoch"]) == 12]
         if not rows:
             return None
-        return 0.5 - abs(100 * rows[0]["test"]["error"] - _test(seed, whole))
+        return 100 * rows[0]["test"]["error"] - _test(seed, whole)
 
     def not_over_trained(seed: Mapping[str, Record]) -> float:
         best = 100 * seed[whole].result["test_best"]["test_error"]
-        return 0.5 - (_test(seed, whole) - best)
+        return best - _test(seed, whole)
 
     return (
         *(more_images(fewer, more) for fewer, more in itertools.pairwise(sizes)),
         Claim(
             "Fig. 5: settled after 12 passes, test error then within 0.5 points of the last",
             settled,
+            runs=(whole,),
+            source="Fig. 5",
+            margin=0.5,
+            kind=LEVEL,
             on=(data,),
         ),
         Claim(
             "Fig. 5: no over-training, the last test error within 0.5 points of the best",
             not_over_trained,
+            runs=(whole,),
+            source="Fig. 5",
+            margin=0.5,
+            kind=NO_WORSE,
             on=(data,),
         ),
     )
@@ -180,15 +194,14 @@ STUDY = Study(
         *_claims("digits"),
         *_claims("fashion_mnist"),
         *_claims("mnist"),
-        Claim(
-            "the printed initial weights, ±2.4/fan-in, end within 1 point of ±2.4/√fan-in",
-            lambda seed: 1 - (_test(seed, PRINTED_START) - _test(seed, _label(1_437))),
-            on=("digits",),
+        less_error(
+            PRINTED_START,
+            _label(1_437),
+            text="the printed initial weights, ±2.4/fan-in, end at most 1 point above ±2.4/√fan-in",
+            kind=NO_WORSE,
         ),
-        Claim(
-            "eq. 9 ends with less test error than eq. 8",
-            lambda seed: _test(seed, _label(1_437)) - _test(seed, MAP),
-            on=("digits",),
+        less_error(
+            MAP, _label(1_437), text="eq. 9 ends with less test error than eq. 8", margin=0.5
         ),
     ),
     columns=(steps_to(0.05, "test"),),

@@ -4,14 +4,12 @@ Of no paper here, all of which computed in float32; it is what runs on today's a
 Weights, batch statistics, losses and updates stay in float32; only layers compute in bfloat16.
 """
 
-from collections.abc import Mapping
-
 from matplotlib.figure import Figure
 
 from reproduction import drawing
 from reproduction.drawing import PLAIN, RESIDUAL
-from reproduction.records import Record
-from reproduction.study import Claim, Column, Records, Run, Scale, Study
+from reproduction.inference import LEVEL
+from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
 
 NETS = {
     "LeNet-5, modern": ("configs/lenet5.py:data=digits", 16),
@@ -40,12 +38,9 @@ def _runs() -> tuple[Run, ...]:
 
 def _within(net: str, metric: str, points: float) -> Claim:
     what = {"train_error": "training", "test_error": "test"}[metric]
-
-    def gap(seed: Mapping[str, Record]) -> float:
-        ends = [100 * seed[label(net, dtype)].last(metric) for dtype in TYPES]
-        return points - abs(ends[0] - ends[1])
-
-    return Claim(f"{net}: both end within {points:g} point of {what} error", gap)
+    text = f"{net}: both end within {points:g} point of {what} error"
+    labels = [label(net, dtype) for dtype in TYPES]
+    return less_error(labels[1], labels[0], metric, text, margin=points, kind=LEVEL)
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:

@@ -33,7 +33,9 @@ def _less(better: str, worse: str, metric: str) -> Claim:
     names = [
         label.split(":")[0].replace("none (plain)", "no shortcut") for label in (better, worse)
     ]
-    return less_error(better, worse, metric, f"{names[0]} has less {what} error than {names[1]}")
+    text = f"{names[0]} has less {what} error than {names[1]}"
+    printed = (PUBLISHED[better].value, PUBLISHED[worse].value)
+    return less_error(better, worse, metric, text, source="Tables 2 and 3", printed=printed)
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:

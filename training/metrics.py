@@ -4,6 +4,7 @@ Everything outside a row's "clock" is the same on every run of the same code, co
 device kind.
 """
 
+import base64
 import contextlib
 import json
 import math
@@ -12,6 +13,8 @@ import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from errors import UserError
 from training import workdirs
@@ -185,3 +188,15 @@ def _summary(row: Row) -> dict[str, Any]:
         for name, value in row.get(group, {}).items():
             summary[f"{group}_{name}"] = value
     return summary
+
+
+def packed(wrong: np.ndarray) -> dict[str, Any]:
+    """Which images were wrong, bool [images], as it stands in result.json."""
+    bits = base64.b64encode(np.packbits(wrong).tobytes()).decode()
+    return {"images": len(wrong), "bits": bits}
+
+
+def unpacked(entry: Mapping[str, Any]) -> np.ndarray:
+    """Which images were wrong, bool [images], from what `packed` gave."""
+    bits = np.frombuffer(base64.b64decode(entry["bits"]), np.uint8)
+    return np.unpackbits(bits, count=entry["images"]).astype(bool)
