@@ -20,7 +20,7 @@ import studies
 from errors import UserError
 from models import inception
 from reproduction import curves, drawing, publishing, records, runner, tables
-from reproduction.study import Claim, Column, Records, Run, Scale, Study, by_label
+from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = '''
@@ -56,13 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
         question="Does it run?",
         scales={"synthetic": Scale(runs, seeds=1, note="Two steps.")},
         claims=(
-            Claim(
-                "one ends within 100 points of two",
-                lambda seed: (
-                    100
-                    + 100 * (seed["two (B)"].last("test_error") - seed["one"].last("test_error"))
-                ),
-            ),
+            less_error("one", "two (B)", text="one ends within 100 points of two", margin=100),
         ),
         draw=draw,
         columns=(Column("steps to any error", lambda record: record.steps_to(1.0), digits=0),),
@@ -234,8 +228,12 @@ def test_readme_counts_the_verdicts_of_all_that_is_published(
     results: pathlib.Path, tiny: Study
 ) -> None:
     text = "<!-- results -->\n<!-- end of results -->\n"
-    _, rule, row = publishing.fill(text, studies.STUDIES, results).splitlines()[2:5]
-    assert rule == "| --- | --- | --- | --: | --: | --: | --: |"
+    lines = publishing.fill(text, studies.STUDIES, results).splitlines()
+    assert lines[2] == "| paper | claims | reproduced | contradicted | equivalent | undecided |"
+    assert "| Nobody 1900 | ours |  |  |  | 1 |" in lines
+    assert "No claim fell." in lines
+    rule, row = lines[-4:-2]
+    assert rule == "| --- | --- | --- | --: | --: | --: | --: | --: |"
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == f"[{tiny.title}](results/tiny/synthetic/table.md)"
     assert cells[2:4] == ["synthetic", "1"]
@@ -257,7 +255,7 @@ def test_page_needs_no_network_and_holds_figure_verdict_config_and_command(
     assert "<script" not in page
     for part in (
         'src="tiny/synthetic/figure.png"',
-        '<span class="verdict inconclusive">inconclusive</span>',
+        '<span class="verdict undecided">undecided</span>',
         "python reproduce.py tiny --data=synthetic --seeds=0",
         "lenet5_modern",
         "--config.schedule.rate=0.02",
