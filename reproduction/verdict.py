@@ -110,7 +110,7 @@ def _tested(claim: Claim, records: Records) -> _Tested:
     verdict = dataclasses.replace(verdict, mean=mean, interval=between)
     if len(gaps) < LEAST_SEEDS:
         return _Tested(verdict)
-    numbers = (np.float64(mean), np.float64(error), len(gaps), claim.kind, margin)
+    numbers = (np.asarray(mean), np.asarray(error), len(gaps), claim.kind, margin)
     return _Tested(
         verdict,
         float(inference.difference(*numbers)),

@@ -109,13 +109,20 @@ def test_stalls_as_the_claim_by_fishers_exact_test() -> None:
 def test_seeds_that_lack_a_run_are_left_out_and_other_mistakes_are_not_hidden() -> None:
     records: Any = {"a": {0: Ended(1), 1: Ended(5), 2: Ended(1)}, "b": {0: Ended(3), 2: Ended(5)}}
     both = claim(runs=("a", "b"))
-    fields = {"gap": lambda seed: seed["b"].error - seed["a"].error}
-    [found] = verdict.judge([dataclasses.replace(both, **fields)], records, "digits")
+
+    def gap(seed: Any) -> float:
+        return seed["b"].error - seed["a"].error
+
+    [found] = verdict.judge([dataclasses.replace(both, gap=gap)], records, "digits")
     assert (found.seeds, found.mean) == (2, 3.0)
     [missing] = verdict.judge([claim(runs=("a", "c"))], records, "digits")
     assert missing.outcome == NOT_RUN
+
+    def mistyped(seed: Any) -> float:
+        return seed["typo"].error
+
     with pytest.raises(KeyError):
-        verdict.judge([dataclasses.replace(both, gap=lambda seed: seed["typo"].error)], records, "")
+        verdict.judge([dataclasses.replace(both, gap=mistyped)], records, "digits")
 
 
 def test_a_claim_is_judged_on_its_own_data_alone() -> None:
