@@ -1,0 +1,63 @@
+"""This project's own step, built as train.py builds it, on a batch that is at hand."""
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import compilation_cache
+import sharding
+import train
+import xla_settings
+from benchmarks.cases import CASES
+from configs import files
+from configs.base import synthetic
+from training import experiment
+from training.step import evaluation_step
+
+
+def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
+    """One step of training or evaluation, done when it returns."""
+    del compiled
+    xla_settings.apply()  # this and the cache as every command has them
+    compilation_cache.use()
+    case = CASES[network]
+    overrides: dict[str, Any] = {
+        "model.dtype": dtype,
+        "data.name": synthetic((case.size, case.size, case.channels), case.classes, 2 * batch, 8),
+        "data.size": case.size,
+        "data.channels": 0,
+        "data.validation": 0,
+        "data.augment": (),
+        "data.normalize": ("scale()",),
+        "batch_size": batch,
+        "eval.batch_size": batch,
+        "duration": "4 steps",
+        "averaging": {"name": "none"},
+        "schedule": {"name": "constant", "rate": 0.01},
+    }
+    config = files.resolve(f"configs/{case.config}", {})
+    if "batch_norm_group" in config.model:
+        overrides["model.batch_norm_group"] = 0  # the whole batch, as the others have it
+    config = files.resolve(f"configs/{case.config}", overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        run = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), folder)
+    state = run.create_state()
+    if mode == "evaluate":
+        ready = run.pipeline.batch(0)
+        evaluate = jax.jit(
+            lambda variables, images: evaluation_step(
+                variables, images, network=run.evaluation_network, loss=run.evaluation_loss
+            )
+        )
+        return lambda: jax.block_until_ready(evaluate(state.variables, ready))
+    update, _, _ = train.compiled(run)
+    inputs = run.pipeline.fetch(0)
+
+    def step() -> None:
+        nonlocal state
+        state, loss = update(state, inputs)
+        jax.block_until_ready(loss)
+
+    return step
