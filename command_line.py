@@ -212,6 +212,6 @@ def bad_ground(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "bad_alloc" in text:
         return (
             "the memory is exhausted; a smaller config.batch_size or config.eval.batch_size needs "
-            "less, or more config.micro_batches"
+            "less, or more config.gradient_accumulation"
         )
     return None

@@ -210,9 +210,9 @@ def train(
             # A row: means of the training metrics since the last one, errors on the other splits.
             row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}
             if "log" in due:
-                row["learning_rate"] = float(state.window["learning_rate"])
-                row["train"] = window_means(state.window)
-                state = state.replace(window=run.empty_window)
+                row["learning_rate"] = float(state.metric_sums["learning_rate"])
+                row["train"] = metric_means(state.metric_sums)
+                state = state.replace(metric_sums=run.empty_metric_sums)
                 clock.training_logged(done - start)
             if "evaluate" in due:
                 with clock.paused():
@@ -250,17 +250,25 @@ def train(
 
 def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
     """The run's jitted functions: update(state, inputs), evaluate(state, batches), and
-    observe(state, validation error), by which the schedule's history learns of an evaluation.
+    observe(state, validation error), by which the schedule takes an evaluation into account.
     """
     whole = sharding.replicated(run.mesh)
     remember = jax.jit(run.schedule.after_evaluation, out_shardings=whole)
 
-    @partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
-        # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
-        batch = run.pipeline.prepare(inputs, state.step)
-        state, measured = train_step(state, batch, **run.step_parts)
-        return state, measured["loss"]
+    step: Callable[..., Any] = partial(train_step, **run.step_parts)
+    if run.config.parallel == "pmap":
+        prepare, mapped = jax.jit(run.pipeline.prepare), sharding.pmapped(step, run.mesh)
+
+        def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
+            state, measured = mapped(state, prepare(inputs, state.step))
+            return state, measured["loss"]
+    else:
+
+        @partial(jax.jit, donate_argnums=0, out_shardings=whole)
+        def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
+            # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
+            state, measured = step(state, run.pipeline.prepare(inputs, state.step))
+            return state, measured["loss"]
 
     sums_of = jax.jit(
         partial(evaluation_step, network=run.evaluation_network, loss=run.evaluation_loss),
@@ -273,21 +281,21 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
         return {name: value / total["count"] for name, value in total.items() if name != "count"}
 
     def observe(state: TrainState, validation_error: float) -> TrainState:
-        return state.replace(history=remember(state.history, validation_error))
+        return state.replace(schedule_state=remember(state.schedule_state, validation_error))
 
     return update, evaluate, observe
 
 
-def window_means(window: Mapping[str, jax.Array]) -> dict[str, float]:
-    """Means over the steps of a window."""
-    sums = {name: float(value) for name, value in jax.device_get(window).items()}
+def metric_means(metric_sums: Mapping[str, jax.Array]) -> dict[str, float]:
+    """Means over the steps that the sums hold."""
+    sums = {name: float(value) for name, value in jax.device_get(metric_sums).items()}
     names = [name for name in sums if name not in ("steps", "learning_rate", "not_finite")]
     return {name: sums[name] / sums["steps"] for name in names}
 
 
 def check_finite(state: TrainState) -> None:
     """Raises UserError that names the first step whose loss was not finite."""
-    step = int(state.window["not_finite"])
+    step = int(state.metric_sums["not_finite"])
     if step >= 0:
         raise UserError(
             f"the loss of step {step} is not finite: stopped, that state is not saved; "

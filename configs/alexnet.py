@@ -60,7 +60,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if data == "synthetic":
         config.data.name = synthetic((full, full, 3), 1000)
     config.batch_size = 128
-    config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 5e-4}
+    config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 5e-4}
     if small:
         config.batch_size = 64
         config.data.normalize = ("scale()", "mean_sd()")

@@ -17,7 +17,8 @@ def base() -> ConfigDict:
             "seed": 0,  # of everything: weights, order, augmentation, dropout
             "duration": "10 epochs",  # of training
             "batch_size": 128,  # images a step, over all devices
-            "micro_batches": 1,  # parts of a batch whose gradients are taken one after the other
+            "parallel": "jit",  # over a mesh of all devices, or "pmap"
+            "gradient_accumulation": 1,  # parts of a batch, whose gradients are summed
             "model": {"name": ""},  # of models.NETWORKS, and any field of that network
             "data": {
                 "name": "digits",  # of data.DATASETS, or folder:PATH, synthetic:HxWxC:CLASSES
@@ -44,8 +45,8 @@ def base() -> ConfigDict:
                 "decay": (("*kernel", 1.0),),  # on the weight decay; 0 where none matches
                 "clip_norm": 0.0,  # greatest L2 norm of the whole gradient; 0: as it is
             },
-            "averaging": {"name": "none"},  # of training.averaging.AVERAGINGS, and its fields
-            "batch_norm_batches": 0,  # that give the final running statistics anew; 0: none
+            "averaging": {"name": "none"},  # of weight_averaging.AVERAGINGS, and its fields
+            "bn_recompute_batches": 0,  # that give the final running statistics anew; 0: none
             "log_every": "1 epochs",  # a row of training metrics, means since the row before
             "eval": {
                 "every": "1 epochs",  # validation and test error; always after the last step too

@@ -51,7 +51,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if small:
         config.batch_size = 64
         config.data.normalize = ("scale()", "mean_sd()")
-        config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 0.0}
+        config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 0.0}
         config.schedule = {"name": "cosine", "rate": 0.01, "warmup": "1 epochs"}
         config.duration = "20 epochs"
     else:
@@ -59,7 +59,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.augment = (f"random_crop(side={STORED})", "flip()")
         config.data.short_side = STORED  # tests cut the centre out of the whole image
         config.data.normalize = ("per_pixel_mean()",)  # of pixels of 0..255
-        config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 0.004}
+        config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 0.004}
         config.parameters.rates = (("*bias", 2.0),)
         config.parameters.decay = (("local*/kernel", 1.0), ("fc10/kernel", 1.0))
         drop_at(config, 0.001, ("450 epochs", "460 epochs"))

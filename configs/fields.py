@@ -45,8 +45,8 @@ class Bounds:
 BOUNDS: dict[str, Bounds] = {
     "seed": Bounds(least=0, most=2**32 - 1),
     "batch_size": Bounds(least=1),
-    "micro_batches": Bounds(least=1),
-    "batch_norm_batches": Bounds(least=0),
+    "gradient_accumulation": Bounds(least=1),
+    "bn_recompute_batches": Bounds(least=0),
     "data.size": Bounds(least=0, most=LARGEST_SIDE),
     "data.short_side": Bounds(least=0, most=LARGEST_SIDE),
     "data.channels": Bounds(least=0),
@@ -82,6 +82,13 @@ OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
 # Fields that only some parts have.
 OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
 
+# Names that fields and parts had before, answered with the new one.
+RENAMED = {
+    "micro_batches": "gradient_accumulation",
+    "batch_norm_batches": "bn_recompute_batches",
+    "sgd_inside": "caffe_sgd",
+}
+
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -99,8 +106,7 @@ def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any])
         full = f"{prefix}{key}"
         if key not in like:
             if name not in OPEN:
-                hint = did_you_mean(key, like)
-                raise UserError(f"config.{full}: there is no such field{hint}")
+                raise unknown(full, like)
             if name == "loss.weights":
                 check_value(full, value, float, bounds=BOUNDS[name])
         elif isinstance(like[key], Mapping):
@@ -110,6 +116,19 @@ def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any])
             _check_section(full, value, like[key])
         else:
             check_value(full, value, type(like[key]), bounds=BOUNDS.get(name))
+
+
+def unknown(name: str, valid: collections.abc.Iterable[str]) -> UserError:
+    """The error for a field that is none of the valid ones of its section."""
+    key = name.rpartition(".")[2]
+    return UserError(
+        f"config.{name}: there is no such field{renamed(key) or did_you_mean(key, valid)}"
+    )
+
+
+def renamed(name: str) -> str:
+    """What is said of a name that was changed; "" of any other."""
+    return f"; it is called {RENAMED[name]} now" if name in RENAMED else ""
 
 
 def check_value(name: str, value: Any, kind: Any, *, bounds: Bounds | None = None) -> None:

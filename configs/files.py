@@ -144,7 +144,7 @@ def _parent(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
         hint = did_you_mean(parents[-1], known) if isinstance(known, ConfigDict) else ""
         raise UserError(f"config.{name}: there is no such field{hint}")
     if field not in part and parents != ["model"]:
-        raise UserError(f"config.{name}: there is no such field{did_you_mean(field, part)}")
+        raise fields.unknown(name, part)
     return part, field
 
 

@@ -64,7 +64,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.batch_size = 32
         config.data.augment = ("area_crop()", "flip()", "photometric()")
         config.data.normalize = ("channel_mean(samples=10000)",)
-        config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 2e-4}
+        config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 2e-4}
         config.parameters.rates = (("*bias", 2.0),)
         config.checkpoint.every = "1 epochs"
         if chosen["solver"] == "quick":

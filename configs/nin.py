@@ -63,7 +63,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.name = synthetic((32, 32, 3), 10)
     config.data.augment = ("pad_crop(pixels=4)", "flip()") if chosen["augment"] == "on" else ()
     config.batch_size = 128
-    config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": decay}
+    config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": decay}
     rates: tuple[tuple[str, float], ...] = (("*bias", 2.0),)
     if name in ("nin_cifar10", "nin_mnist"):
         rates = (("cccp6/kernel", 0.1), ("cccp6/bias", 0.2), *rates)

@@ -51,7 +51,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     # The released net sees pixels of 0..255 less their mean; its first weights are as small.
     config.data.normalize = ("per_pixel_mean()",) if paper else ("scale()", "mean_sd()")
     config.batch_size = 128
-    config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 0.0}
+    config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 0.0}
     config.schedule = {"name": "constant", "rate": chosen["rate"]}
     config.duration = "40 epochs"
     if chosen["scale"] == "smoke":

@@ -76,7 +76,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         if chosen["depth"] == 110 and not second_paper:
             del config.schedule.warmup
             config.schedule.update(name="steps_after_error", below=0.8, over="100 steps")
-        config.batch_norm_batches = 100
+        config.bn_recompute_batches = 100
     else:
         config.duration, config.schedule.warmup = SMALL[data]
         number, unit = config.duration.split()

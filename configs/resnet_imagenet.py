@@ -64,7 +64,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "pca_colour(sd=0.1, samples=10000)",
         )
         config.data.normalize = ("per_pixel_mean(samples=10000)",)
-        config.batch_norm_batches = 100
+        config.bn_recompute_batches = 100
         config.checkpoint.every = "1 epochs"
         if depth == 200:
             drop_at(config, 0.1, ("30 epochs", "60 epochs"))
@@ -78,7 +78,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.data.normalize = ("per_pixel_mean()",)
         config.data.validation = 8
         config.model.batch_norm_group = 8
-        config.batch_norm_batches = 1
+        config.bn_recompute_batches = 1
         smoke(config, (224, 224, 3), 1000)
     config.lock()
     return config

@@ -60,7 +60,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.data.channels = 3
     if data == "synthetic":
         config.data.name = synthetic((224, 224, 3), 1000)
-    config.optimizer = {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 5e-4}
+    config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 5e-4}
     if small:
         config.batch_size = 32
         config.data.normalize = ("scale()", "mean_sd()")

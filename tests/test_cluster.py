@@ -124,7 +124,7 @@ def test_two_processes_normalise_over_groups_that_lie_on_both(tmp_path: pathlib.
     """
     words = (
         "--config=configs/resnet_cifar.py:depth=20,scale=smoke",
-        "--config.batch_norm_batches=2",
+        "--config.bn_recompute_batches=2",
     )
     finish(start(tmp_path / "one", str(tmp_path), *words, count=1))
     finish(

@@ -9,7 +9,7 @@ import pytest
 
 import models
 from errors import UserError
-from training import averaging, levenberg_marquardt, optimizers
+from training import levenberg_marquardt, optimizers, weight_averaging
 from training.durations import in_steps
 from training.optimizers import Rules
 
@@ -69,7 +69,7 @@ def assert_trees_close(one: dict, other: dict, rtol: float = 2e-5) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "inside"), [("sgd", False), ("sgd_inside", True)])
+@pytest.mark.parametrize(("name", "inside"), [("sgd", False), ("caffe_sgd", True)])
 def test_both_momentum_conventions_against_a_loop_by_hand(name: str, inside: bool) -> None:
     fields = {"name": name, "momentum": 0.9, "weight_decay": 0.1}
     kernels = {"conv1/kernel": 1.0, "cccp6/kernel": 1.0}
@@ -157,7 +157,7 @@ def averaged(config: dict, values: list[float]) -> float:
     def steps_of(field: str, duration: str) -> int:
         return in_steps(field, duration, steps_per_epoch=10, batch_size=1)
 
-    chosen = averaging.create(config, steps_of)
+    chosen = weight_averaging.create(config, steps_of)
     averages = chosen.init({"params": jnp.float32(7.0)})
     for done, value in enumerate(values, start=1):
         averages = chosen.update(averages, jnp.int32(done), {"params": jnp.float32(value)})

@@ -1,4 +1,4 @@
-"""The learning rate of every recipe against points computed by hand, and schedules with a history.
+"""The learning rate of every recipe against points computed by hand, and schedules with a state.
 
 Milestones are the papers', or those of the files that their authors released.
 """
@@ -33,8 +33,8 @@ def made(total: int = 100, **config: object) -> schedules.Schedule:
 
 
 def rates(schedule: schedules.Schedule, *steps: int) -> list[float]:
-    history = schedule.init()
-    return [float(schedule.rate(history, jnp.int32(step))) for step in steps]
+    state = schedule.init()
+    return [float(schedule.rate(state, jnp.int32(step))) for step in steps]
 
 
 def recipe(family: ModuleType, argument: str) -> schedules.Schedule:
@@ -108,10 +108,10 @@ def plateau(**fields: Any) -> schedules.Schedule:
 
 def test_plateau_drops_where_the_validation_error_stalls() -> None:
     schedule = plateau()
-    history, seen = schedule.init(), []
+    state, seen = schedule.init(), []
     for error in (0.5, 0.4, 0.45, 0.4, 0.3, 0.35, 0.31, 0.3, 0.3, 0.3, 0.3):
-        history = schedule.after_evaluation(history, jnp.float32(error))
-        seen.append(float(schedule.rate(history, jnp.int32(0))))
+        state = schedule.after_evaluation(state, jnp.float32(error))
+        seen.append(float(schedule.rate(state, jnp.int32(0))))
     # Stalls twice in a row at the 4th, 7th and 9th value; at most two drops.
     expected = [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01]
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
@@ -119,12 +119,12 @@ def test_plateau_drops_where_the_validation_error_stalls() -> None:
 
 def test_plateau_of_the_training_error_takes_its_mean_between_evaluations() -> None:
     schedule = plateau(of="training", patience=1)
-    history = schedule.init()
+    state = schedule.init()
     for pair, expected in (((0.5, 0.3), 1.0), ((0.2, 0.4), 1.0), ((0.1, 0.5), 0.1)):
         for error in pair:
-            history = schedule.after_step(history, jnp.float32(error))
-        history = schedule.after_evaluation(history, jnp.zeros(()))
-        np.testing.assert_allclose(schedule.rate(history, jnp.int32(0)), expected, rtol=1e-6)
+            state = schedule.after_step(state, jnp.float32(error))
+        state = schedule.after_evaluation(state, jnp.zeros(()))
+        np.testing.assert_allclose(schedule.rate(state, jnp.int32(0)), expected, rtol=1e-6)
 
 
 def test_110_layers_warm_up_until_the_training_error_is_below_80_percent() -> None:
@@ -137,11 +137,11 @@ def test_110_layers_warm_up_until_the_training_error_is_below_80_percent() -> No
         below=0.8,
         over="2 steps",
     )
-    history, seen = schedule.init(), []
+    state, seen = schedule.init(), []
     # Means over two steps: 0.9, 0.825, 0.75; then 0.9 again, which changes nothing.
     for step, error in enumerate((0.9, 0.9, 0.75, 0.9, 0.8, 0.7, 0.9, 0.9, 0.9, 0.9)):
-        seen.append(float(schedule.rate(history, jnp.int32(step))))
-        history = schedule.after_step(history, jnp.float32(error))
+        seen.append(float(schedule.rate(state, jnp.int32(step))))
+        state = schedule.after_step(state, jnp.float32(error))
     np.testing.assert_allclose(seen, [0.01] * 6 + [0.1] * 3 + [0.01], rtol=1e-6)
     assert recipe(configs.resnet_cifar, "depth=110,data=cifar10,scale=paper").start["warming"]
 

@@ -148,7 +148,7 @@ def test_extend_is_refused_where_the_running_statistics_are_gone(tmp_path: pathl
     adopt(tmp_path, "4 steps", extend=False)
     adopt(tmp_path, "8 steps", extend=True)  # cut off: they are still there
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(UserError, match=r"--extend: .* is finished, and config.batch_norm_batches"):
+    with pytest.raises(UserError, match=r"--extend: .* is finished, and config.bn_recomp"):
         adopt(tmp_path, "16 steps", extend=True)
     adopt(tmp_path, "8 steps", extend=True)
 
@@ -208,7 +208,7 @@ def test_extend_is_refused_where_the_rates_depend_on_the_total(tmp_path: pathlib
 
 
 def adopt(workdir: pathlib.Path, duration: str, **options: Any) -> None:
-    config = {"duration": duration, "batch_norm_batches": 2, "schedule": {"name": "cosine"}}
+    config = {"duration": duration, "bn_recompute_batches": 2, "schedule": {"name": "cosine"}}
     workdirs.adopt_config(
         workdir, config, steps=lambda duration: int(duration.split()[0]), **options
     )

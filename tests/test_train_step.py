@@ -144,13 +144,13 @@ def test_the_window_sums_steps_and_names_the_first_step_that_is_not_finite() -> 
     for index in range(2):
         state, metrics = step(state, batch(8, index))
         total += float(metrics["loss"])
-    np.testing.assert_allclose(state.window["loss"], total, rtol=1e-6)
-    assert (state.window["steps"], state.window["not_finite"]) == (2, -1)
+    np.testing.assert_allclose(state.metric_sums["loss"], total, rtol=1e-6)
+    assert (state.metric_sums["steps"], state.metric_sums["not_finite"]) == (2, -1)
     broken = batch(8)
     broken["image"] = jnp.full_like(broken["image"], jnp.nan)
     for _ in range(2):
         state, _ = step(state, broken)
-    assert state.window["not_finite"] == 2
+    assert state.metric_sums["not_finite"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """The parts of a recipe at work: accumulated gradients, averages, statistics taken anew, alarms,
-a schedule whose history survives a kill, and configs checked before anything compiles.
+a schedule whose state survives a kill, and configs checked before anything compiles.
 """
 
 import contextlib
@@ -22,7 +22,6 @@ from errors import UserError
 from tests.toy import batch, lenet_config, toy
 from training import (
     alarms,
-    averaging,
     batch_norm,
     experiment,
     losses,
@@ -31,6 +30,7 @@ from training import (
     preemption,
     schedules,
     trained,
+    weight_averaging,
     workdirs,
 )
 from training.step import TrainState, create_state, split, train_step
@@ -47,7 +47,7 @@ def stepped(network: Any, *, count: int = 2, mesh: Any = None, **options: Any) -
     )
     optimizer = optimizers.create({"name": "sgd", "momentum": 0.9, "weight_decay": 0.01})
     schedule = schedules.of_step(lambda step: jnp.full((), 0.1))
-    chosen = options.get("averaging", averaging.NONE)
+    chosen = options.get("averaging", weight_averaging.NONE)
     step = partial(
         train_step,
         network=network,
@@ -76,8 +76,8 @@ def test_accumulation_over_four_parts_is_one_batch_four_times_the_size() -> None
     """All of the state: weights, statistics, metrics, momentum; on one device and on eight."""
     network = toy(heads=HEADS, batch_norm_group=2, dropout=0.0)
     whole = stepped(network)
-    assert_close(whole, stepped(network, micro_batches=4))
-    assert_close(whole, stepped(network, micro_batches=4, mesh=sharding.create_mesh()))
+    assert_close(whole, stepped(network, gradient_accumulation=4))
+    assert_close(whole, stepped(network, gradient_accumulation=4, mesh=sharding.create_mesh()))
 
 
 def test_parts_are_whole_groups_and_hold_every_image_once() -> None:
@@ -86,13 +86,13 @@ def test_parts_are_whole_groups_and_hold_every_image_once() -> None:
 
 
 def test_parts_of_a_batch_draw_their_own_dropout() -> None:
-    one = stepped(toy(batch_norm_group=2), count=1, micro_batches=2)
+    one = stepped(toy(batch_norm_group=2), count=1, gradient_accumulation=2)
     other = stepped(toy(batch_norm_group=2), count=1)
     assert np.abs(one.params["fc2"]["kernel"] - other.params["fc2"]["kernel"]).max() > 1e-4
 
 
 def test_averages_are_those_of_the_weights_after_each_step() -> None:
-    chosen = averaging.create({"name": "polyak", "start": ""}, lambda field, text: 0)
+    chosen = weight_averaging.create({"name": "polyak", "start": ""}, lambda field, text: 0)
     network = toy(dropout=0.0)
     states = [stepped(network, count=count, averaging=chosen) for count in (1, 2, 3)]
     mean = jax.tree.map(
@@ -276,20 +276,32 @@ RESNET = {
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"micro_batches": 3}, "config.micro_batches: 3 does not divide the batch of 16"),
         (
-            {**RESNET, "micro_batches": 2, "model.batch_norm_group": 0},
-            "config.micro_batches: 2 parts of a batch have no statistics of the whole batch",
+            {"gradient_accumulation": 3},
+            "config.gradient_accumulation: 3 does not divide 16 images",
         ),
         (
-            {**RESNET, "micro_batches": 4},
-            "config.micro_batches: parts of 4 images are no multiple of .*batch_norm_group=8",
+            {**RESNET, "gradient_accumulation": 2, "model.batch_norm_group": 0},
+            "config.gradient_accumulation: 2 parts of a batch have no statistics of the whole",
+        ),
+        (
+            {**RESNET, "gradient_accumulation": 4},
+            "config.gradient_accumulation: parts of 4 images are no multiple of .*norm_group=8",
         ),
         (
             {**RESNET, "model.batch_norm_group": 6},
             "config.model.batch_norm_group: 6 does not divide the batch of 16",
         ),
-        ({"batch_norm_batches": 1}, "config.batch_norm_batches: the network has no batch norm"),
+        (
+            {**RESNET, "parallel": "pmap", "model.batch_norm_group": 16},
+            "config.parallel: under pmap each device normalises its own 2 images",
+        ),
+        ({"parallel": "shard"}, "config.parallel: 'shard' is none of jit, pmap"),
+        (
+            {"optimizer": {"name": "sgd_inside", "momentum": 0.9, "weight_decay": 0.0}},
+            "config.optimizer: 'sgd_inside' is none of .*; it is called caffe_sgd now",
+        ),
+        ({"bn_recompute_batches": 1}, "config.bn_recompute_batches: the network has no batch norm"),
         ({"model.dtype": "float16"}, "config.model.dtype: float16 gradients vanish"),
         (
             {"loss": {"kind": "rbf_mse", "weights": {"main": 1.0}}},

@@ -55,27 +55,38 @@ def check_precision(network: models.Network) -> None:
 
 def _batches(config: ConfigDict, network: models.Network, *, has_batch_norm: bool) -> None:
     """Parts of a batch and groups of batch norm divide it."""
-    micro, batch = config.micro_batches, config.batch_size
-    if batch % micro:
-        raise UserError(f"config.micro_batches: {micro} does not divide the batch of {batch}")
+    parts, batch = config.gradient_accumulation, config.batch_size
+    if batch % parts:
+        raise UserError(f"config.gradient_accumulation: {parts} does not divide {batch} images")
     group = getattr(network, "batch_norm_group", 0)
     if has_batch_norm and group and batch % group:
         raise UserError(
             f"config.model.batch_norm_group: {group} does not divide the batch of {batch}"
         )
-    if has_batch_norm and micro > 1:
+    if has_batch_norm and parts > 1:
         if not group:
             raise UserError(
-                f"config.micro_batches: {micro} parts of a batch have no statistics of the whole "
-                "batch; set config.model.batch_norm_group"
+                f"config.gradient_accumulation: {parts} parts of a batch have no statistics of the "
+                "whole batch; set config.model.batch_norm_group"
             )
-        if batch // micro % group:
+        if batch // parts % group:
             raise UserError(
-                f"config.micro_batches: parts of {batch // micro} images are no multiple of "
-                f"config.model.batch_norm_group={group}"
+                f"config.gradient_accumulation: parts of {batch // parts} images are no multiple "
+                f"of config.model.batch_norm_group={group}"
             )
-    if config.batch_norm_batches and not has_batch_norm:
-        raise UserError("config.batch_norm_batches: the network has no batch norm")
+    if config.parallel not in ("jit", "pmap"):
+        raise UserError(f"config.parallel: {config.parallel!r} is none of jit, pmap")
+    if config.parallel == "pmap":
+        part = batch // jax.device_count() // parts
+        if jax.process_count() > 1:
+            raise UserError("config.parallel: pmap is for one process; jit runs on several hosts")
+        if has_batch_norm and (not group or part % group):
+            raise UserError(
+                f"config.parallel: under pmap each device normalises its own {part} images: "
+                f"config.model.batch_norm_group must divide them, not be {group}; or use jit"
+            )
+    if config.bn_recompute_batches and not has_batch_norm:
+        raise UserError("config.bn_recompute_batches: the network has no batch norm")
 
 
 def _criterion(config: ConfigDict, network: models.Network) -> None:

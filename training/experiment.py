@@ -24,19 +24,19 @@ from inspection import cost
 from randomness import Purpose, key
 from training import (
     alarms,
-    averaging,
     batch_norm,
     checks,
     levenberg_marquardt,
     losses,
     optimizers,
     schedules,
+    weight_averaging,
 )
-from training.averaging import Averaging
 from training.durations import in_steps
 from training.losses import Loss
 from training.schedules import Schedule
-from training.step import Sums, TrainState, create_state, empty_window
+from training.step import Sums, TrainState, create_state, empty_metric_sums
+from training.weight_averaging import Averaging
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Experiment:
             "optimizer": self.optimizer,
             "schedule": self.schedule,
             "averaging": self.averaging,
-            "micro_batches": self.config.micro_batches,
+            "gradient_accumulation": self.config.gradient_accumulation,
             "seed": self.config.seed,
         }
 
@@ -121,7 +121,7 @@ class Experiment:
 
         They are taken from the training batches that would have come next.
         """
-        count = self.config.batch_norm_batches
+        count = self.config.bn_recompute_batches
         if not count:
             return state
         batches = (
@@ -139,12 +139,12 @@ class Experiment:
         return state.replace(batch_stats=batch_stats)
 
     @property
-    def empty_window(self) -> Sums:
-        """The state's window of training metrics as it is after a logged row, on all devices.
+    def empty_metric_sums(self) -> Sums:
+        """The state's sums of training metrics as they are after a logged row, on all devices.
 
         Made of host values: of those, every process of a job can place its part.
         """
-        values = jax.device_get(empty_window(self.loss))
+        values = jax.device_get(empty_metric_sums(self.loss))
         return jax.device_put(values, sharding.replicated(self.mesh))
 
     def due(self, step: int) -> set[str]:
@@ -230,7 +230,7 @@ def create(
         evaluation_loss=loss.only(config.eval.heads),
         optimizer=optimizers.create(config.optimizer, rules),
         schedule=schedule,
-        averaging=averaging.create(config.averaging, steps_of),
+        averaging=weight_averaging.create(config.averaging, steps_of),
         alarms=alarms.Alarms(
             chance=alarms.chance_of(config.loss.kind, pipeline.num_classes),
             after=steps_of("config.alarms.stuck_after", stuck_after) if stuck_after else 0,

@@ -1,7 +1,7 @@
 """Optimizers by name, built on optax; each takes the step's learning rate as an argument.
 
 The rate comes from outside (`update(..., learning_rate=...)`), because a schedule may depend on
-the run's history and because the papers differ in whether the rate stands inside the velocity.
+the run so far and because the papers differ in whether the rate stands inside the velocity.
 What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules`.
 """
 
@@ -88,7 +88,7 @@ def sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
     )
 
 
-def sgd_inside(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
+def caffe_sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
     """v ← momentum·v + rate·(g + weight_decay·w);  w ← w − v: the rate inside the velocity.
 
     Krizhevsky et al. 2012, section 5, cuda-convnet and Caffe. Differs from `sgd` for about
@@ -130,7 +130,7 @@ def levenberg_marquardt(
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": sgd,
-    "sgd_inside": sgd_inside,
+    "caffe_sgd": caffe_sgd,
     "adam": adam,
     "levenberg_marquardt": levenberg_marquardt,
 }

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from configs.fields import check_value
+from configs.fields import check_value, renamed
 from errors import UserError
 
 Part = TypeVar("Part")
@@ -25,7 +25,7 @@ def build(
     """
     name = config["name"]
     if name not in table:
-        raise UserError(f"config.{field}: {name!r} is none of {', '.join(table)}")
+        raise UserError(f"config.{field}: {name!r} is none of {', '.join(table)}{renamed(name)}")
     fields = {key: value for key, value in config.items() if key != "name"}
     parameters = inspect.signature(table[name]).parameters.values()
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]

@@ -1,7 +1,7 @@
 """Learning-rate schedules by name: the rate of a step, of the step alone or of the run so far.
 
 `config.schedule` holds the name and the schedule's own fields; durations in it ("32000 steps",
-"30 epochs") are read like all durations. What a schedule remembers of the run is its history: part
+"30 epochs") are read like all durations. What a schedule keeps of the run is its state: part
 of the training state, so that a run cut off across a drop ends with the same bits.
 """
 
@@ -14,40 +14,40 @@ import jax.numpy as jnp
 from errors import UserError
 from training import parts
 
-History = dict[str, jax.Array]
+ScheduleState = dict[str, jax.Array]
 InSteps = Callable[[str, str], int]  # (field, duration) -> steps
 
 
-def _unchanged(history: History, *_: object) -> History:
-    return history
+def _unchanged(state: ScheduleState, *_: object) -> ScheduleState:
+    return state
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """The rate of a step, and what it takes from the run so far.
 
-    rate: (history, step counted from 0) -> the rate. start: the history before the first step.
-    after_step: (history, training error of the step) -> history; runs inside the jitted step.
-    after_evaluation: (history, validation error) -> history; runs after each evaluation that
+    rate: (state, step counted from 0) -> the rate. start: the state before the first step.
+    after_step: (state, training error of the step) -> state; runs inside the jitted step.
+    after_evaluation: (state, validation error) -> state; runs after each evaluation that
     `config.eval.every` asks for. validates: whether it needs a validation part. of_total: whether
     the rates depend on the number of steps of the whole run.
     """
 
-    rate: Callable[[History, jax.Array], jax.Array]
+    rate: Callable[[ScheduleState, jax.Array], jax.Array]
     start: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    after_step: Callable[[History, jax.Array], History] = _unchanged
-    after_evaluation: Callable[[History, jax.Array], History] = _unchanged
+    after_step: Callable[[ScheduleState, jax.Array], ScheduleState] = _unchanged
+    after_evaluation: Callable[[ScheduleState, jax.Array], ScheduleState] = _unchanged
     validates: bool = False
     of_total: bool = False
 
-    def init(self) -> History:
-        """The history before the first step, float32 scalars."""
+    def init(self) -> ScheduleState:
+        """The state before the first step, float32 scalars."""
         return {name: jnp.full((), value, jnp.float32) for name, value in self.start.items()}
 
 
 def of_step(rate: Callable[[jax.Array], jax.Array], *, of_total: bool = False) -> Schedule:
     """A schedule of the step alone, or of the step and the number of steps."""
-    return Schedule(lambda history, step: rate(step), of_total=of_total)
+    return Schedule(lambda state, step: rate(step), of_total=of_total)
 
 
 def constant(total: int, in_steps: InSteps, *, rate: float) -> Schedule:
@@ -137,18 +137,18 @@ def steps_after_error(
     later = _dropping(in_steps, rate, drops, factor)
     stretch = in_steps("config.schedule.over", over)
 
-    def after_step(history: History, error: jax.Array) -> History:
-        total_error, count = history["error"] + error, history["count"] + 1
+    def after_step(state: ScheduleState, error: jax.Array) -> ScheduleState:
+        total_error, count = state["error"] + error, state["count"] + 1
         whole = count >= stretch
         learned = whole & (total_error < below * count)
         return {
-            "warming": jnp.where(learned, 0.0, history["warming"]),
+            "warming": jnp.where(learned, 0.0, state["warming"]),
             "error": jnp.where(whole, 0.0, total_error),
             "count": jnp.where(whole, 0.0, count),
         }
 
     return Schedule(
-        lambda history, step: jnp.where(history["warming"] > 0, warmup_rate, later(step)),
+        lambda state, step: jnp.where(state["warming"] > 0, warmup_rate, later(step)),
         start={"warming": 1.0, "error": 0.0, "count": 0.0},
         after_step=after_step,
     )
@@ -204,26 +204,26 @@ def plateau(
     if of not in ("validation", "training"):
         raise UserError(f"config.schedule.of: {of!r} is none of validation, training")
 
-    def after_step(history: History, error: jax.Array) -> History:
-        return {**history, "error": history["error"] + error, "count": history["count"] + 1}
+    def after_step(state: ScheduleState, error: jax.Array) -> ScheduleState:
+        return {**state, "error": state["error"] + error, "count": state["count"] + 1}
 
-    def after_evaluation(history: History, validation: jax.Array) -> History:
-        trained = history["error"] / jnp.maximum(history["count"], 1)
+    def after_evaluation(state: ScheduleState, validation: jax.Array) -> ScheduleState:
+        trained = state["error"] / jnp.maximum(state["count"], 1)
         error = validation if of == "validation" else trained
-        better = error < history["best"] - least
-        stalled = jnp.where(better, 0.0, history["stalled"] + 1)
+        better = error < state["best"] - least
+        stalled = jnp.where(better, 0.0, state["stalled"] + 1)
         drop = stalled >= patience
         return {
-            "best": jnp.where(better, error, history["best"]),
+            "best": jnp.where(better, error, state["best"]),
             "stalled": jnp.where(drop, 0.0, stalled),
-            "drops": jnp.minimum(history["drops"] + drop, float(drops)),
+            "drops": jnp.minimum(state["drops"] + drop, float(drops)),
             "error": jnp.zeros(()),
             "count": jnp.zeros(()),
         }
 
     table = [rate / factor**n for n in range(drops + 1)]
     return Schedule(
-        lambda history, step: jnp.asarray(table, jnp.float32)[history["drops"].astype(jnp.int32)],
+        lambda state, step: jnp.asarray(table, jnp.float32)[state["drops"].astype(jnp.int32)],
         start={"best": float("inf"), "stalled": 0.0, "drops": 0.0, "error": 0.0, "count": 0.0},
         after_step=after_step,
         after_evaluation=after_evaluation,

@@ -16,10 +16,10 @@ from flax import struct
 from inspection.cost import Traced, trace
 from models import Network
 from randomness import Purpose, key
-from training import averaging as averagings
-from training.averaging import Averaging
+from training import weight_averaging
 from training.losses import Batch, Loss
-from training.schedules import History, Schedule
+from training.schedules import Schedule, ScheduleState
+from training.weight_averaging import Averaging
 
 Sums = dict[str, jax.Array]
 
@@ -28,10 +28,11 @@ class TrainState(struct.PyTreeNode):
     """Everything a run remembers: what a checkpoint holds, and all that a resume needs.
 
     step: int32, updates done so far.
-    window: sums of the training metrics since the last logged row, the number of steps they hold,
-        the last step's learning rate, and the first step whose loss was not finite (−1: none). Part
-        of the state, so that a run cut off between two rows logs the same rows when it resumes.
-    history: what the schedule remembers of the run; {} where the rate is a function of the step.
+    metric_sums: sums of the training metrics since the last logged row, the number of steps in
+        them, the last step's learning rate, and the first step whose loss was not finite (−1:
+        none). Part of the state, so that a run cut off between two rows logs the same rows when it
+        resumes.
+    schedule_state: what the schedule keeps of the run; {} where the rate depends on the step alone.
     averages: averaged params and batch_stats; {} where there are none.
     """
 
@@ -39,8 +40,8 @@ class TrainState(struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: Any
-    window: Sums
-    history: History
+    metric_sums: Sums
+    schedule_state: ScheduleState
     averages: Any
 
     @property
@@ -49,8 +50,8 @@ class TrainState(struct.PyTreeNode):
         return self.averages or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def empty_window(loss: Loss) -> Sums:
-    """A window that holds no step yet."""
+def empty_metric_sums(loss: Loss) -> Sums:
+    """Sums that hold no step yet."""
     sums = {name: jnp.zeros(()) for name in (*loss.names, "steps", "learning_rate")}
     return {**sums, "not_finite": jnp.full((), -1, jnp.int32)}
 
@@ -62,7 +63,7 @@ def create_state(
     *,
     seed: int,
     schedule: Schedule | None = None,
-    averaging: Averaging = averagings.NONE,
+    averaging: Averaging = weight_averaging.NONE,
     traced: Traced | None = None,
 ) -> TrainState:
     """The state before the first step: weights from (seed, INIT).
@@ -76,8 +77,8 @@ def create_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        window=empty_window(loss),
-        history=schedule.init() if schedule else {},
+        metric_sums=empty_metric_sums(loss),
+        schedule_state=schedule.init() if schedule else {},
         averages=averaging.init({"params": params, "batch_stats": batch_stats}),
     )
 
@@ -91,15 +92,16 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     schedule: Schedule,
     seed: int,
-    averaging: Averaging = averagings.NONE,
-    micro_batches: int = 1,
+    averaging: Averaging = weight_averaging.NONE,
+    gradient_accumulation: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update. Returns the new state and this step's metrics.
 
     batch: "image" [N, H, W, C], "label" [N], "mask" [N].
-    micro_batches: parts of the batch whose gradients are computed one after the other and summed:
-        memory for time. Each holds whole batch-norm groups, and the running statistics move once.
+    gradient_accumulation: parts of the batch whose gradients are computed one after the other and
+        summed: less memory, more time. Each holds whole batch-norm groups, and the running
+        statistics move once.
     axis_name: the axis of jax.pmap (sharding.pmapped), over which gradients, statistics and metrics
         are averaged; None under jax.jit, where `batch` is the whole batch.
     """
@@ -107,10 +109,12 @@ def train_step(
     if axis_name is not None:
         dropout = jax.random.fold_in(dropout, jax.lax.axis_index(axis_name))
     measure = partial(gradients, state, network=network, loss=loss)
-    if micro_batches == 1:
+    if gradient_accumulation == 1:
         measured = measure(batch, dropout)
     else:
-        measured = accumulated(measure, split(batch, micro_batches, _group(network)), dropout)
+        measured = accumulated(
+            measure, split(batch, gradient_accumulation, _group(network)), dropout
+        )
     if axis_name is not None:
         measured = jax.lax.pmean(measured, axis_name)
     state = updated(
@@ -175,8 +179,8 @@ def updated(
     schedule: Schedule,
     averaging: Averaging,
 ) -> TrainState:
-    """The state after one update by what was measured: weights, window, history and averages."""
-    rate = schedule.rate(state.history, state.step)
+    """The state after one update by what was measured: weights, sums, schedule and averages."""
+    rate = schedule.rate(state.schedule_state, state.step)
     updates, opt_state = optimizer.update(
         measured.gradients, state.opt_state, state.params, learning_rate=rate
     )
@@ -184,19 +188,19 @@ def updated(
     done = state.step + 1
     metrics, batch_stats = measured.metrics, measured.batch_stats
     finite = jnp.isfinite(metrics["loss"])
-    window = {name: state.window[name] + metrics[name] for name in loss.names}
-    window["steps"] = state.window["steps"] + 1
-    window["learning_rate"] = rate
-    window["not_finite"] = jnp.where(
-        finite | (state.window["not_finite"] >= 0), state.window["not_finite"], state.step
+    sums = {name: state.metric_sums[name] + metrics[name] for name in loss.names}
+    sums["steps"] = state.metric_sums["steps"] + 1
+    sums["learning_rate"] = rate
+    sums["not_finite"] = jnp.where(
+        finite | (state.metric_sums["not_finite"] >= 0), state.metric_sums["not_finite"], state.step
     )
     return state.replace(
         step=done,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        window=window,
-        history=schedule.after_step(state.history, metrics["error"]),
+        metric_sums=sums,
+        schedule_state=schedule.after_step(state.schedule_state, metrics["error"]),
         averages=averaging.update(
             state.averages, done, {"params": params, "batch_stats": batch_stats}
         ),

@@ -153,9 +153,9 @@ def adopt_config(
             f"number of steps: {workdir} was begun for {before}, and would not end as a run of "
             f"{now} does; train that in another workdir"
         )
-    if config["batch_norm_batches"] and (workdir / RESULT).exists():
+    if config["bn_recompute_batches"] and (workdir / RESULT).exists():
         raise UserError(
-            f"--extend: {workdir} is finished, and config.batch_norm_batches has replaced its "
+            f"--extend: {workdir} is finished, and config.bn_recompute_batches has replaced its "
             "running statistics: training cannot go on from there"
         )
     write_json(path, config)
