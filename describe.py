@@ -104,7 +104,7 @@ import models
 from configs import files
 from inspection import cost, picture
 from inspection.trace import Window
-from papers import misprints, results
+from papers import misprints, references, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +230,11 @@ def page(description: Description) -> Iterator[str]:
         yield ""
         trains = preset.recommended_initializer
         yield f"the paper's initial weights often stall; initializer={trains} trains"
+    if cited := references.cited(preset.source):
+        yield ""
+        yield "references"
+        for reference in cited:
+            yield from _item(str(reference))
     yield ""
     yield "deviations from the paper" + ("" if preset.deviations else ": none")
     for deviation in preset.deviations:

@@ -13,6 +13,10 @@ class Reference:
     venue: str
     arxiv: str = ""
 
+    def __str__(self) -> str:
+        preprint = f", arXiv:{self.arxiv}" if self.arxiv else ""
+        return f"{self.key}: {self.authors}. {self.title}. {self.venue}{preprint}"
+
 
 REFERENCES: tuple[Reference, ...] = (
     Reference(
@@ -142,3 +146,8 @@ REFERENCES: tuple[Reference, ...] = (
         "1708.07747",
     ),
 )
+
+
+def cited(text: str) -> tuple[Reference, ...]:
+    """The references whose key stands in a text, in the list's order."""
+    return tuple(reference for reference in REFERENCES if reference.key in text)

@@ -17,7 +17,7 @@ from drawn import drawn
 
 import models
 from training import losses, optimizers, schedules
-from training.step import TrainState, empty_window, train_step
+from training.step import TrainState, empty_metric_sums, train_step
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 F = torch.nn.functional
@@ -209,7 +209,7 @@ def test_the_step_agrees_with_torch_to_1e_12(name: str) -> None:
     loss = losses.create({**kind, "weights": weights}, network.heads)
     optimizer = optimizers.create(
         {
-            "name": "sgd_inside" if inside else "sgd",
+            "name": "caffe_sgd" if inside else "sgd",
             "momentum": MOMENTUM,
             "weight_decay": DECAY,
         },
@@ -230,8 +230,8 @@ def test_the_step_agrees_with_torch_to_1e_12(name: str) -> None:
         params=params,
         batch_stats=jax.tree.map(jnp.asarray, variables.get("batch_stats", {})),
         opt_state=optimizer.init(params),
-        window=empty_window(loss),
-        history={},
+        metric_sums=empty_metric_sums(loss),
+        schedule_state={},
         averages={},
     )
     for batch in batches:

@@ -86,7 +86,7 @@ def test_both_momentum_conventions_against_a_loop_by_hand(name: str, inside: boo
 
 def test_the_conventions_differ_after_a_drop_and_agree_before() -> None:
     fields = {"momentum": 0.9, "weight_decay": 0.1}
-    inside = optimizers.create({"name": "sgd_inside", **fields})
+    inside = optimizers.create({"name": "caffe_sgd", **fields})
     outside = optimizers.create({"name": "sgd", **fields})
     before, after = RATES[:4], RATES[:5]
     assert_trees_close(stepped(inside, before), stepped(outside, before))

@@ -109,7 +109,7 @@ def test_another_config_is_refused_and_named(straight, data_dir: str) -> None:
 
 
 # What changes within 8 steps, and for the last two at a step that the run itself decides.
-EXTENDED = [
+EXTENDED: list[dict[str, Any]] = [
     {"name": "constant", "rate": 0.01},
     {"name": "steps", "rate": 0.01, "drops": ("3 steps", "6 steps"), "factor": 10.0, "warmup": "",
      "warmup_rate": 0.0},
