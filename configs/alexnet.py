@@ -24,12 +24,21 @@ NETS = (
     "alexnet_owt_torchvision",
     "alexnet_owt_footnote_widths",
 )
-DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
+DATA = (
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_scenes",
+    "cifar10",
+    "imagenette",
+    "imagenet2012",
+    "synthetic",
+)
 SMALL_SIZE = 99  # gives maps of 23, 11, 5 and 2 pixels
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """net=alexnet_2012|..., data=digits|fashion_mnist|cifar10|imagenette|imagenet2012|synthetic,
+    """net=alexnet_2012|...,
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
     scale=small|paper|smoke. init=paper|recommended, recommended being He's.
     """
     chosen = parse(

@@ -19,13 +19,15 @@ from ml_collections import ConfigDict
 from configs.arguments import parse
 from configs.base import base, drop_at, smoke, synthetic
 
-DATA = ("digits", "fashion_mnist", "cifar10", "synthetic")
+DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "synthetic")
 SIZE = 24  # pixels a side of the network's input
 STORED = 32  # and of the CIFAR-10 images it is cut from
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """lrn=on|off, data=digits|fashion_mnist|cifar10|synthetic, scale=small|paper|smoke."""
+    """lrn=on|off, data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|synthetic,
+    scale=small|paper|smoke.
+    """
     chosen = parse(
         argument,
         lrn=("on", "off"),

@@ -18,13 +18,22 @@ from ml_collections import ConfigDict
 from configs.arguments import parse
 from configs.base import base, smoke, synthetic
 
-DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
+DATA = (
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_scenes",
+    "cifar10",
+    "imagenette",
+    "imagenet2012",
+    "synthetic",
+)
 HEADS = ("aux1", "aux2")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """aux=on|off, solver=paper|quick (at paper scale), module=reduced|naive,
-    data=digits|fashion_mnist|cifar10|imagenette|imagenet2012|synthetic, scale=small|paper|smoke.
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
+    scale=small|paper|smoke.
     """
     chosen = parse(
         argument,

@@ -21,11 +21,12 @@ from ml_collections import ConfigDict
 from configs.arguments import parse
 from configs.base import base, smoke, synthetic
 
-DATA = ("digits", "mnist", "fashion_mnist", "synthetic")
+DATA = ("digits", "mnist", "fashion_mnist", "fashion_mnist_scenes", "synthetic")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """net=modern|1998, data=digits|mnist|fashion_mnist|synthetic, scale=small|paper|smoke.
+    """net=modern|1998, data=digits|mnist|fashion_mnist|fashion_mnist_scenes|synthetic,
+    scale=small|paper|smoke.
 
     Of net=1998: criterion=mse (eq. 8)|map (eq. 9), optimizer=lm|sgd, init=recommended|paper.
     scale=paper is for net=1998; its recipe is the same at both scales.

@@ -22,17 +22,18 @@ from configs.base import base, drop_at, smoke, synthetic
 FILES = {
     "digits": ("nin_cifar10", 0.002, 1e-4),
     "fashion_mnist": ("nin_mnist", 0.002, 1e-4),
+    "fashion_mnist_scenes": ("nin_cifar10", 0.1, 1e-4),
     "cifar10": ("nin_cifar10", 0.1, 1e-4),
     "cifar100": ("nin_cifar100", 0.02, 5e-4),
     "mnist": ("nin_mnist", 0.1, 1e-4),
     "synthetic": ("nin_cifar10", 0.1, 1e-4),
 }
-SMALL_EPOCHS = {"digits": 40, "fashion_mnist": 20, "mnist": 20}
+SMALL_EPOCHS = {"digits": 40, "fashion_mnist": 20, "fashion_mnist_scenes": 20, "mnist": 20}
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """data=digits|fashion_mnist|mnist|cifar10|cifar100|synthetic, augment=off|on,
-    head=gap|dense (Table 5), dropout=on|off, scale=small|paper|smoke.
+    """data=digits|fashion_mnist|fashion_mnist_scenes|mnist|cifar10|cifar100|synthetic,
+    augment=off|on, head=gap|dense (Table 5), dropout=on|off, scale=small|paper|smoke.
     """
     chosen = parse(
         argument,
@@ -77,7 +78,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     else:
         config.parameters.rates = rates
         config.data.normalize = (
-            ("scale()",) if "mnist" in data else ("gcn(norm=55)", "zca(eps=0.1)")
+            ("scale()",) if name == "nin_mnist" else ("gcn(norm=55)", "zca(eps=0.1)")
         )
         drop_at(config, rate, ("200 epochs", "230 epochs"))
         config.duration = "260 epochs"

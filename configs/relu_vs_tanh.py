@@ -18,11 +18,12 @@ from ml_collections import ConfigDict
 from configs.arguments import parse
 from configs.base import base, smoke, synthetic
 
-DATA = ("digits", "fashion_mnist", "cifar10", "synthetic")
+DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "synthetic")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """activation=relu|tanh, rate=0.01, data=digits|fashion_mnist|cifar10|synthetic,
+    """activation=relu|tanh, rate=0.01,
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|synthetic,
     scale=small|paper|smoke. init=recommended|paper: He's, or the released standard deviations.
     """
     chosen = parse(

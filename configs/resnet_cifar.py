@@ -22,13 +22,14 @@ from configs.arguments import parse
 from configs.base import base, smoke, synthetic
 from errors import UserError
 
-DATA = ("digits", "fashion_mnist", "cifar10", "cifar100", "synthetic")
+DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "cifar100", "synthetic")
 BASIC = (20, 32, 44, 56, 110, 1202)  # 6n+2 layers, two 3×3 a unit
 BOTTLENECK = (164, 1001)  # 9n+2 layers
 # Steps of training, and the flat warm-up at a rate of 0.01, by data set at small scale.
 SMALL = {
     "digits": ("330 steps", "44 steps"),
     "fashion_mnist": ("20 epochs", "400 steps"),
+    "fashion_mnist_scenes": ("20 epochs", "400 steps"),
     "cifar10": ("40 epochs", "400 steps"),
     "cifar100": ("40 epochs", "400 steps"),
     "synthetic": ("60 steps", "8 steps"),
@@ -37,7 +38,8 @@ SMALL = {
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """depth=20|32|44|56|110|1202|164|1001, shortcut=paper|none|A|B|C, unit=original|preact,
-    data=digits|fashion_mnist|cifar10|cifar100|synthetic, scale=small|paper|smoke.
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|cifar100|synthetic,
+    scale=small|paper|smoke.
 
     shortcut=paper is A, and B for the bottlenecks of 164 and 1001 layers; none is the plain net.
     """
@@ -56,7 +58,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.data.name = data
     config.batch_size = 128
     config.data.normalize = ("scale()", "per_pixel_mean()")
-    if data in ("cifar10", "cifar100") or scale == "paper":
+    if data in ("fashion_mnist_scenes", "cifar10", "cifar100") or scale == "paper":
         config.data.augment = ("pad_crop(pixels=4)", "flip()")
     elif data == "fashion_mnist":
         config.data.size = 14

@@ -17,13 +17,22 @@ from configs.arguments import parse
 from configs.base import base, drop_at, drop_on_plateau, smoke, synthetic
 from errors import UserError
 
-DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
+DATA = (
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_scenes",
+    "cifar10",
+    "imagenette",
+    "imagenet2012",
+    "synthetic",
+)
 BASIC, BOTTLENECK = (18, 34), (50, 101, 152)
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """depth=18|34|50|101|152|200, shortcut=none|A|B|C (18, 34), version=v1|v1_5 (50 to 152),
-    data=digits|fashion_mnist|cifar10|imagenette|imagenet2012|synthetic, scale=small|paper|smoke.
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
+    scale=small|paper|smoke.
     """
     chosen = parse(
         argument,

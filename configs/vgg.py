@@ -22,7 +22,15 @@ from configs.base import base, drop_on_plateau, smoke, synthetic
 
 COLUMNS = ("A", "A_LRN", "B", "C", "D", "E", "B_5x5")
 NETS = tuple(f"vgg_{column}" for column in COLUMNS) + tuple(f"vgg_{c}_bn" for c in "ABCDE")
-DATA = ("digits", "fashion_mnist", "cifar10", "imagenette", "imagenet2012", "synthetic")
+DATA = (
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_scenes",
+    "cifar10",
+    "imagenette",
+    "imagenet2012",
+    "synthetic",
+)
 # Short side of the training images: section 3.1.
 SCALES = {
     "256": "random_crop(side=256)",
@@ -33,7 +41,8 @@ SCALES = {
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """net=vgg_A|...|vgg_E|vgg_B_5x5|vgg_A_bn|..., s=256|384|jitter (at paper scale),
-    data=digits|fashion_mnist|cifar10|imagenette|imagenet2012|synthetic, scale=small|paper|smoke.
+    data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
+    scale=small|paper|smoke.
     """
     chosen = parse(
         argument,

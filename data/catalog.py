@@ -68,6 +68,14 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "fashion_mnist", (28, 28, 1), 10, CLOTHES, {"train": 60_000, "test": 10_000}, "resident"
         ),
+        Dataset(
+            "fashion_mnist_scenes",
+            (32, 32, 3),
+            10,
+            CLOTHES,
+            {"train": 60_000, "test": 10_000},
+            "resident",
+        ),
         Dataset("cifar10", (32, 32, 3), 10, CIFAR10, {"train": 50_000, "test": 10_000}, "resident"),
         Dataset(
             "cifar100", (32, 32, 3), 100, CIFAR100, {"train": 50_000, "test": 10_000}, "resident"

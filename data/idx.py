@@ -61,18 +61,28 @@ def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
 
 
 def _examples(dataset: Dataset, part: str, paths: Mapping[str, Path]) -> Examples:
+    images, labels = read_part(part, paths, dataset.classes)
+    for image, label in zip(images, labels, strict=True):
+        yield encode_png(image[..., None]), int(label)
+
+
+def read_part(part: str, paths: Mapping[str, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images, uint8 [N, 28, 28], and labels, uint8 [N], of "train" or "t10k".
+
+    Raises Damaged for other shapes and for labels outside 0 .. classes - 1.
+    """
     image_path = paths[f"{part}-images-idx3-ubyte.gz"]
     label_path = paths[f"{part}-labels-idx1-ubyte.gz"]
     images, labels = read(image_path), read(label_path)
-    if (*images.shape[1:], 1) != dataset.shape:
+    if images.shape[1:] != (28, 28):
         raise Damaged(image_path, None, f"holds an array of {images.shape}, not 28×28 images")
     if labels.shape != images.shape[:1]:
         what = f"an array of {labels.shape} for {len(images)} images in {image_path.name}"
         raise Damaged(label_path, None, what)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        if label >= dataset.classes:
-            raise Damaged(label_path, index, f"label {label}, valid are 0 to {dataset.classes - 1}")
-        yield encode_png(image[..., None]), int(label)
+    for index in np.flatnonzero(labels >= classes)[:1]:
+        what = f"label {labels[index]}, valid are 0 to {classes - 1}"
+        raise Damaged(label_path, int(index), what)
+    return images, labels
 
 
 def read(path: Path) -> np.ndarray:

@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data import DATASETS, archives, cifar, dataset, digits, folder, idx, imagenet, synthetic
+from data import (
+    DATASETS,
+    archives,
+    cifar,
+    dataset,
+    digits,
+    folder,
+    idx,
+    imagenet,
+    scenes,
+    synthetic,
+)
 from data.archives import Archive
 from data.builder import write
 from data.catalog import Dataset
@@ -35,16 +46,15 @@ class Preparation:
     installed: Path | None = None
 
 
+# Where Debian's and Ubuntu's dataset-fashion-mnist puts the archives.
+PACKAGED = Path("/usr/share/datasets/fashion-mnist")
+
 PREPARATIONS = {
     "digits": Preparation((), digits.splits),
     "synthetic": Preparation((), synthetic.splits),
     "mnist": Preparation(idx.MNIST, idx.splits),
-    "fashion_mnist": Preparation(
-        idx.FASHION_MNIST,
-        idx.splits,
-        # Debian's and Ubuntu's dataset-fashion-mnist.
-        installed=Path("/usr/share/datasets/fashion-mnist"),
-    ),
+    "fashion_mnist": Preparation(idx.FASHION_MNIST, idx.splits, installed=PACKAGED),
+    "fashion_mnist_scenes": Preparation(idx.FASHION_MNIST, scenes.splits, installed=PACKAGED),
     "cifar10": Preparation((cifar.CIFAR10,), cifar.splits),
     "cifar100": Preparation((cifar.CIFAR100,), cifar.splits),
     "imagenette": Preparation((imagenet.IMAGENETTE,), imagenet.imagenette_splits, "jpeg"),

@@ -34,6 +34,7 @@ def test_table_has_the_published_numbers_of_images() -> None:
         "digits": (1437, 360),
         "mnist": (60_000, 10_000),
         "fashion_mnist": (60_000, 10_000),
+        "fashion_mnist_scenes": (60_000, 10_000),
         "cifar10": (50_000, 10_000),
         "cifar100": (50_000, 10_000),
         "imagenette": (9_469, 3_925),
