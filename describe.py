@@ -5,12 +5,13 @@
     python describe.py --config=configs/lenet5.py:data=digits --config.model.width=2
     python describe.py --diff plain34 resnet34_A
     python describe.py --all --picture cost.png
+    python describe.py --config=configs/resnet_cifar.py --show augment.png
 
 Every figure is measured on the traced network, from shapes alone: no weights are allocated, so the
 thousand-layer nets take seconds. Published figures and known misprints stand beside the counts.
 """
 
-import shell
+from startup import shell
 
 if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
@@ -21,10 +22,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import command_line
 from errors import UserError
+from startup import command_line
 
 
+# argparse and not absl's flags as in the other commands: those take no two values after --diff.
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line instead of its whole usage."""
 
@@ -53,6 +55,10 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="two networks, as NAME is")
     parser.add_argument("--all", action="store_true", help="one line a network")
     parser.add_argument("--picture", metavar="PATH", help="with --all: published errors over cost")
+    parser.add_argument(
+        "--show", metavar="PATH", help="with --config: training images as the network sees them"
+    )
+    parser.add_argument("--data_dir", metavar="PATH", help="where prepared data lies")
     parser.add_argument("--json", action="store_true", help="JSON and nothing else")
     parser.add_argument(
         "--version", action="store_true", help="versions, devices, commit and the cache"
@@ -79,8 +85,11 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
-    if given.picture:
-        command_line.check_picture("--picture", given.picture)
+    if given.show is not None and not given.config:
+        raise UserError("--show: needs --config")
+    for flag, path in (("--picture", given.picture), ("--show", given.show)):
+        if path is not None:
+            command_line.check_picture(flag, path)
     return given, overrides
 
 
@@ -126,6 +135,9 @@ def main(arguments: Sequence[str]) -> None:
     # Shapes need no accelerator, and must not take one from a run that does.
     jax.config.update("jax_platforms", "cpu")
 
+    if given.show:
+        show(given.config, overrides, given.show, given.data_dir)
+        return
     if given.all:
         describe_all(as_json=given.json, path=given.picture)
         return
@@ -142,6 +154,19 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps(differences, indent=2, ensure_ascii=False))
     else:
         print("\n".join(lines))
+
+
+def show(text: str, overrides: Mapping[str, str], path: str, data_dir: str | None = None) -> None:
+    """Draws a config's first training images as a test and the first steps see them."""
+    # Imported here: a network by its name needs no data.
+    import input_pipeline
+    import sharding
+    from augmentations import sheet
+
+    config = files.read(text, overrides)
+    mesh = sharding.create_mesh(jax.devices()[:1])
+    sheet.draw(input_pipeline.create(config, mesh, data_dir), path)
+    print(path)
 
 
 def parse(text: str) -> dict[str, Any]:

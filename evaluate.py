@@ -11,14 +11,14 @@ depends on: <workdir>/evaluations/<protocol>_<split>_<step>.json.
 The story in order: load, plan (everything that can be wrong is found here), run, report.
 """
 
-import shell
+from startup import shell
 
 if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
 from absl import flags
 
-import command_line
+from startup import command_line
 
 if __name__ == "__main__":
     flags.DEFINE_multi_string("workdir", None, "Folder of a run; several make an ensemble.")
@@ -52,7 +52,6 @@ from typing import Any
 import numpy as np
 
 import data
-import environment
 import sharding
 from data.loader import Loader
 from errors import UserError
@@ -60,6 +59,7 @@ from protocols import error_tables, registry, score_average, scoring
 from protocols.predictions import Predictor
 from protocols.registry import Protocol
 from protocols.scoring import Answers
+from startup import environment
 from training import trained, workdirs
 from training.progress import Progress
 

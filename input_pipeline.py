@@ -8,8 +8,8 @@ Neither keeps state: the batch of any step can be asked for, in any order, and r
 needs the step alone. Epochs are whole permutations of the training part, n // batch steps each;
 what is left over of one (less than a batch) is seen in others.
 
-This file may touch data, augmentations and devices, and knows no network. `python -m
-input_pipeline --config=... --show=augment.png` draws what the network would see.
+Uses data, augmentations and devices, and no network. `python describe.py --config=... --show
+augment.png` draws the images of the first batches.
 """
 
 import dataclasses
@@ -21,20 +21,17 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 
-import command_line
 import data
 from augmentations import recipe as recipes
-from augmentations import sheet
 from augmentations.recipe import Recipe
 from data.loader import Loader
 from engines.resident import Part, Resident, load_part
 from engines.streaming import Streaming
 from errors import UserError
 from randomness import Purpose, key
-from sharding import create_mesh, replicate, sharded
+from sharding import replicate, sharded
 
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
@@ -328,20 +325,3 @@ def _engine(
             if split == "train" and "validation" in examples:
                 arrays["validation"] = whole[len(images) - examples["validation"] :]
     return Resident(arrays, mesh, config.seed, config.batch_size)
-
-
-def main() -> None:
-    """Draws the sheet of a configuration's images: `--config=... --show=augment.png`."""
-    flag = flags.FLAGS
-    command_line.check_picture("--show", flag.show)
-    mesh = create_mesh(jax.devices()[:1])
-    sheet.draw(create(command_line.config(), mesh, flag.data_dir), flag.show)
-    print(flag.show)
-
-
-if __name__ == "__main__":
-    command_line.define_config("The configuration, a file of configs/.")
-    flags.DEFINE_string("show", None, "The picture to draw.")
-    flags.DEFINE_string("data_dir", None, "Where prepared data lie (else TFDS_DATA_DIR).")
-    flags.mark_flags_as_required(["config", "show"])
-    command_line.run(main)

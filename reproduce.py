@@ -13,14 +13,14 @@ one that fails does not end the others.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
-import shell
+from startup import shell
 
 if __name__ == "__main__":
     shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
 
 from absl import flags
 
-import command_line
+from startup import command_line
 
 if __name__ == "__main__":
     command_line.define_config("A config file, to run its own sweep().")

@@ -8,7 +8,7 @@ is a function of (config, seed): cut off anywhere and started again, it ends wit
 
 import sys
 
-import shell
+from startup import shell
 from training import preemption
 
 if __name__ == "__main__":
@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from absl import flags
 
-import command_line
+from startup import command_line
 
 if __name__ == "__main__":
     command_line.define_config(
@@ -48,9 +48,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-import jobs
 import sharding
 from errors import UserError
+from startup import jobs
 from training import curves, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints

@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 
-import compilation_cache
 import sharding
 import train
-import xla_settings
 from benchmarks.cases import CASES
 from configs import files
 from configs.base import synthetic
+from startup import compilation_cache, xla_settings
 from training import experiment
 from training.step import evaluation_step
 

@@ -29,7 +29,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import data
-import environment
 import input_pipeline
 import sharding
 import train
@@ -37,6 +36,7 @@ from augmentations import boxes
 from configs import resnet_cifar, resnet_imagenet
 from configs.base import base
 from engines.streaming import cut
+from startup import environment
 from training import experiment
 
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Decoding processes.", lower_bound=0)

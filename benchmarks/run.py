@@ -35,14 +35,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import environment
 import models
 import sharding
-import xla_settings
 from benchmarks.cases import CASES, DEPTHS, TABLE
 from benchmarks.worker import CONTESTANTS
 from configs import files
 from inspection import cost
+from startup import environment, xla_settings
 from training import checkpoints, experiment
 from training.progress import table
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from absl import app
 from jax import lax
 
-import environment
 from models.layers import patches
+from startup import environment
 from training.progress import table
 
 SHAPES = [(3, 1, 128), (3, 2, 64), (3, 2, 128), (3, 3, 64), (3, 4, 64), (5, 2, 16), (5, 4, 16)]

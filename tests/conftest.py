@@ -5,7 +5,7 @@ import tempfile
 import jax
 import pytest
 
-import xla_settings
+from startup import xla_settings
 
 xla_settings.apply()
 

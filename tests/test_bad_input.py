@@ -12,11 +12,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-import command_line
 import describe
 import reproduce
 import train
 from errors import SUGGESTIONS, UserError, did_you_mean
+from startup import command_line
 from training import progress
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -55,8 +55,8 @@ def complaint(main: Callable[[], None], arguments: list[str], capfd) -> str:
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         flags.FLAGS.unparse_flags()
         patch.setattr(sys, "argv", ["command.py", *arguments])
-        patch.setattr("compilation_cache.use", lambda: None)  # the session has its own
-        patch.setattr("jobs._quit", sys.exit)  # which ends the process at once
+        patch.setattr("startup.compilation_cache.use", lambda: None)  # the session has its own
+        patch.setattr("startup.jobs._quit", sys.exit)  # which ends the process at once
 
         def command() -> None:
             command_line._parse(sys.argv)
@@ -264,11 +264,11 @@ def test_a_run_says_how_many_damaged_images_it_skipped() -> None:
     ("command", "words"),
     [
         (
-            ["-m", "input_pipeline", f"--config={LENET}", "--show=x.foo"],
+            ["describe.py", f"--config={LENET}", "--show=x.foo"],
             "--show: x.foo must end in .png, .pdf, .svg",
         ),
         (
-            ["-m", "input_pipeline", "--config=configs/none.py", "--show=x.png"],
+            ["describe.py", "--config=configs/none.py", "--show=x.png"],
             "there is no config file configs/none.py",
         ),
         (["reproduce.py", "degradation", "shortcuts"], "--study: is given 2 times"),

@@ -288,7 +288,7 @@ def test_views_are_the_first_images_as_in_a_test_and_augmented(data_dir):
 
 
 def test_the_command_draws_the_sheet(data_dir, tmp_path):
-    command = [sys.executable, "-m", "input_pipeline", "--config=configs/lenet5.py"]
+    command = [sys.executable, "describe.py", "--config=configs/lenet5.py"]
     command += [f"--data_dir={data_dir}", f"--show={tmp_path / 'augment.png'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"{tmp_path / 'augment.png'}\n"

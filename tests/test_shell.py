@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import shell
+from startup import shell
 from training import preemption
 
 ROOT = pathlib.Path(__file__).parent.parent

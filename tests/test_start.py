@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import compilation_cache
-import environment
 import sharding
 import train
 from models.layers import Conv
 from protocols import registry
 from randomness import Purpose, key
+from startup import compilation_cache, environment
 from tests.toy import lenet_config
 from training import experiment
 
@@ -70,7 +69,7 @@ def test_the_cache_lies_where_the_user_says(
 
 
 PROGRAM = """
-import compilation_cache
+from startup import compilation_cache
 compilation_cache.use()
 import jax, jax.numpy as jnp
 print(jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x).T)(jnp.arange(6.0).reshape(2, 3)).tolist())

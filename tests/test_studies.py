@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-import command_line
 import models
 import reproduce
 import studies
@@ -21,6 +20,7 @@ from errors import UserError
 from models import inception
 from reproduction import curves, drawing, publishing, records, runner, tables
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
+from startup import command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = '''

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # train.py, but killed when the rows of step 4 are on disk and its checkpoint is not.
 KILLED = """
 import os, runpy, signal, sys
-import xla_settings
+from startup import xla_settings
 xla_settings.apply()
 from training.checkpoints import Checkpoints
 

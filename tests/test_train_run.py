@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-import environment
 import train
 from errors import UserError
+from startup import environment
 from tests.toy import lenet_config
 from training import metrics, preemption, schedules, trained, workdirs
 from training.step import TrainState

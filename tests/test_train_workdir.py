@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-import command_line
-import environment
 import train
 from errors import UserError
+from startup import command_line, environment
 from tests.toy import lenet_config
 from training import metrics, workdirs
 from training.workdirs import FOLDER

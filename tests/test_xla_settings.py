@@ -2,7 +2,7 @@
 
 import pytest
 
-import xla_settings
+from startup import xla_settings
 
 
 def test_jitted_sums_are_right() -> None:

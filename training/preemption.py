@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import shell
+from startup import shell
 
 EXIT_STATUS = shell.TRY_AGAIN
 AGAIN = "run the same command again to go on"

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import sharding
-import xla_settings
 from errors import UserError
+from startup import xla_settings
 from training import experiment, metrics
 from training.checkpoints import Checkpoints
 from training.workdirs import CONFIG, FOLDER, read_object

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import environment
 from errors import UserError
+from startup import environment
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 FOLDER = "checkpoints"

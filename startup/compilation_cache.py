@@ -13,7 +13,7 @@ import pathlib
 import platform
 import sys
 
-import environment
+from startup import environment
 
 VARIABLE = "CONVNETS_CACHE"
 OFF = "off"

@@ -17,11 +17,9 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-import compilation_cache
-import environment
-import xla_settings
 from configs import files
 from errors import UserError
+from startup import compilation_cache, environment, xla_settings
 
 EXIT_STATUS = 2
 PICTURES = (".png", ".pdf", ".svg")
@@ -193,7 +191,7 @@ def _guarded(main: Callable[[], Any]) -> None:
         else:
             main()
     except Exception as error:
-        import jobs  # slow, and main has imported it
+        from startup import jobs  # slow, and main has imported it
 
         if isinstance(error, UserError):
             jobs.end(one_line(error), EXIT_STATUS)
