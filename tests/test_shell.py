@@ -34,7 +34,8 @@ def started(
 
 
 WAITING = """
-import sys, shell
+import sys
+from startup import shell
 from training import preemption
 shell.attach(preemption.leaving(sys.argv))
 print("ready")
@@ -90,7 +91,8 @@ def test_a_signal_during_the_imports_is_one_line(command: str, tmp_path: pathlib
 
 
 SAYING = """
-import shell, sys, time
+import sys, time
+from startup import shell
 shell.attach()
 for _ in range(3):
     print("a line")
@@ -122,7 +124,7 @@ def test_a_full_disk_behind_the_output_ends_no_run() -> None:
 def test_the_number_of_a_closed_stream_is_given_to_no_file(tmp_path: pathlib.Path) -> None:
     (tmp_path / "opens.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import shell; shell.attach(); print(open(__file__).fileno() > 2)"
+        "from startup import shell; shell.attach(); print(open(__file__).fileno() > 2)"
     )
     for closed in ("2>&-", "0<&- 2>&-"):
         done = subprocess.run(
