@@ -57,13 +57,15 @@ class Contestant:
 
     def __init__(self, python: str, name: str, words: Sequence[str], **variables: str):
         self.name, self.seconds, self.processor = name, list[float](), 0.0
+        # A file: a pipe that nobody reads would fill up.
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks.worker", name, *words],
             cwd=ROOT,
             env=os.environ | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if name != "ours" else None,
+            stderr=self.errors,
             text=True,
         )
         self.started = self.answer()
@@ -74,10 +76,18 @@ class Contestant:
         line = self.process.stdout.readline()
         return json.loads(line) if line else {}
 
+    def complaint(self) -> str:
+        """The last line that it wrote to standard error."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+
     def step(self, count: int) -> None:
         assert self.process.stdin is not None
         print(count, file=self.process.stdin, flush=True)
         answer = self.answer()
+        if not answer:
+            raise SystemExit(f"{self.name} ended between two steps: {self.complaint()}")
         self.seconds += answer["seconds"]
         self.processor += answer["processor_seconds"]
 
@@ -123,8 +133,8 @@ def steps(
         if made.started:
             running.append(made)
         else:
-            errors = (made.process.communicate()[1] or "").strip().splitlines()
-            print(f"{network}, {name}: left out ({(errors or ['no answer'])[-1][:160]})")
+            made.close()
+            print(f"{network}, {name}: left out ({made.complaint()[:160]})")
     for _ in range(options.rounds):
         for contestant in running:
             contestant.step(1)  # into the caches again
@@ -210,6 +220,7 @@ def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
         state = jax.block_until_ready(run.create_state())
         with checkpoints.Checkpoints(pathlib.Path(folder, "run"), keep=2) as kept:
             for step in (1, 2, 3):
+                state = jax.block_until_ready(state.replace(step=jnp.int32(step)))
                 began = time.perf_counter()
                 kept.save(step, state, validation_error=None)
                 held = time.perf_counter() - began
