@@ -9,7 +9,9 @@
 
 A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there, the sweep()
 of a config file in runs/sweeps/. Runs that are done are skipped, runs that were cut off go on, and
-one that fails does not end the others.
+one that fails does not end the others. Each run is a process on one core, so that its numbers do
+not depend on how many run side by side (--jobs, by default one a core); on an accelerator one at a
+time. --plan says how long the rest takes, by the runs done so far.
 Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
@@ -38,6 +40,11 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
     )
+    flags.DEFINE_integer(
+        "jobs", None, "Runs at once, each on one core; by default one a core.", lower_bound=1
+    )
+    flags.DEFINE_bool("plan", False, "Say what is left to run and how long it takes; run nothing.")
+    flags.DEFINE_bool("task", False, "Train the run that standard input describes; for runs.")
     flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
     flags.DEFINE_bool("list", False, "Show the studies, what they cost and what is there.")
     flags.DEFINE_bool("redraw", False, "Draw tables and figures anew from committed logs.")
@@ -54,6 +61,7 @@ from collections.abc import Sequence
 
 import data as data_sets
 import studies
+import train
 from errors import UserError
 from reproduction import publishing, runner, sweep, tables
 from reproduction.curves import draw_curves
@@ -69,7 +77,9 @@ README = ROOT / "README.md"
 def main() -> None:
     """Does what the flags ask for."""
     given = flags.FLAGS
-    if given.list:
+    if given.task:
+        train_one(runner.received())
+    elif given.list:
         print(listing())
     elif given.curves:
         out = given.out or "curves.png"
@@ -110,14 +120,17 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
     # What will run, before it does.
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
-    print(runner.plan(todo, jobs), flush=True)
+    at_once = min(flags.FLAGS.jobs or runner.default_jobs(), max(len(todo), 1))
+    print(runner.plan(todo, jobs, at_once), flush=True)
+    if flags.FLAGS.plan:
+        return
 
     failed: dict[str, str] = {}
     if todo:
         # A data set that is not there is one line now instead of one a run.
         data_sets.open_split(jobs[0].config.data.name, "train", flags.FLAGS.data_dir)
         try:
-            failed = runner.run_all(todo, flags.FLAGS.data_dir)
+            failed = runner.run_all(todo, flags.FLAGS.data_dir, at_once)
         except runner.Stopped as stop:
             print(f"stopped ({stop}); run the same command again to go on", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None
@@ -139,6 +152,16 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
         print(f"published: {publishing.RESULTS / study.name / data}")
     if failed:
         raise SystemExit(EXIT_FAILED)
+
+
+def train_one(task: runner.Task) -> None:
+    """One run of a study, in this process of its own."""
+    try:
+        train.train_and_evaluate(task.config, task.workdir, data_dir=task.data_dir)
+        runner.measure(task)
+    except preemption.Preempted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(preemption.EXIT_STATUS) from None
 
 
 def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Path) -> None:

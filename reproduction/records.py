@@ -25,6 +25,10 @@ from training import metrics
 # patch of jax is none: those stand with each result as its commit, device and versions.
 RESULTS_VERSION = 1
 
+# Processor cores of a run on CPU: the order of sums depends on their number, and in deep plain nets
+# what a seed gives depends on that order. So it is the same however many runs go on side by side.
+CORES = 1
+
 STALLED = 0.02  # of the loss at chance
 ROWS = 200  # of a log, at most: committed logs stay small
 PROBE = "probe.json"  # in a workdir: what the study measured on the trained network
@@ -92,20 +96,25 @@ class Record:
         return "\n".join(lines) + "\n"
 
 
-def fingerprint(config: Mapping[str, Any], jax_version: str = "", version: int = 0) -> str:
-    """What makes two runs the same: resolved config, jax's major.minor, RESULTS_VERSION.
+def fingerprint(
+    config: Mapping[str, Any], jax_version: str = "", version: int = 0, cores: int | None = CORES
+) -> str:
+    """What makes two runs the same: resolved config, cores, jax's major.minor, RESULTS_VERSION.
 
     The commit is recorded beside a result and never compared.
     """
-    made_of = stamp(config, jax_version or jax.__version__, version or RESULTS_VERSION)
+    made_of = stamp(config, jax_version or jax.__version__, version or RESULTS_VERSION, cores)
     canonical = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def stamp(config: Mapping[str, Any], jax_version: str, version: int) -> dict[str, Any]:
-    """The parts of a fingerprint."""
+def stamp(
+    config: Mapping[str, Any], jax_version: str, version: int, cores: int | None = CORES
+) -> dict[str, Any]:
+    """The parts of a fingerprint. cores: None in results from before they were pinned."""
     major_minor = ".".join(jax_version.split(".")[:2])
-    return {"results_version": version, "jax": major_minor, "config": dict(config)}
+    pinned = {} if cores is None else {"cores": cores}
+    return {"results_version": version, "jax": major_minor, **pinned, "config": dict(config)}
 
 
 def slug(label: str) -> str:
@@ -129,7 +138,9 @@ def from_workdir(workdir: pathlib.Path, *, label: str, seed: int, command: str) 
     return Record(
         label=label,
         seed=seed,
-        fingerprint=fingerprint(config, made_of["jax"], made_of["results_version"]),
+        fingerprint=fingerprint(
+            config, made_of["jax"], made_of["results_version"], made_of.get("cores")
+        ),
         results_version=made_of["results_version"],
         command=command,
         config=config,

@@ -1,49 +1,46 @@
 """Runs what a study lacks: skips what is done, resumes what was cut off, names what failed.
 
-All runs of a study share one process. Measured with ResNet-20 on CPU: beside its steps a run takes
-16 s of processor time, a second seed 8 s in the same process and 3 s with what an earlier start
-compiled; memory grows by 22 MB a run, 60 MB with 56 layers. And a killed process leaves nobody
-behind who still holds a run's workdir, so starting again always works.
+Each run is a process of its own with its own share of cores. With what XLA compiled kept on disk a
+process costs a few seconds of imports beside a run's steps. A run that this process leaves behind,
+even where it is killed, notices at its standard input, saves and leaves.
 
-May touch training and train.py; writes in a study's working folder alone.
+Writes in a study's working folder alone.
 """
 
 import contextlib
 import dataclasses
-import gc
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
-import train
 from errors import UserError
 from reproduction import records
 from reproduction.records import Record
-from reproduction.study import Run, Study
-from training import durations, metrics, preemption, workdirs
+from reproduction.study import ROOT, Run, Study
+from startup import environment, shell
+from training import durations, metrics, workdirs
 from training.progress import LINE_SECONDS, table
 
 LOG = "log.txt"  # in a workdir: what the run said
+POLL_SECONDS = 0.5
 TRUST = 60.0  # seconds of work that weigh as much as the estimates
 
 
-class Stopped(BaseException):
-    """SIGTERM or Ctrl-C: what ran is saved; the same command goes on.
-
-    Like KeyboardInterrupt no Exception, so that no library takes it for an error of its own.
-    """
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C: what ran is saved; the same command goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,58 +145,197 @@ def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) ->
     return made
 
 
-def plan(todo: Sequence[Job], jobs: Sequence[Job]) -> str:
-    """What will run and how long that should take, for the terminal."""
+def plan(todo: Sequence[Job], jobs: Sequence[Job], at_once: int = 1) -> str:
+    """What will run and how long that should take, `at_once` side by side, for the terminal.
+
+    The estimates are scaled by what the finished runs took here.
+    """
+    pace = _pace([job for job in jobs if job.finished])
     rows = [("run", "seed", "state", "estimate")]
     for job in jobs:
-        left = job.run.seconds * job.share_left
+        left = pace * job.run.seconds * job.share_left
         rows.append((job.run.label, str(job.seed), job.state, duration(left) if left else ""))
-    seconds = sum(job.run.seconds * job.share_left for job in todo)
-    total = f", about {duration(seconds)} on the hardware of the estimates" if seconds else ""
+    each = [pace * job.run.seconds * job.share_left for job in todo]
+    seconds = max([sum(each) / at_once, *each], default=0.0)
+    by = "by the runs done here" if pace != 1 else "on the hardware of the estimates"
+    total = f", about {duration(seconds)} {by}, {at_once} at once" if seconds else ""
     return f"{table(rows)}\n{len(todo)} of {len(jobs)} runs to do{total}"
 
 
-def run_all(todo: Sequence[Job], data_dir: str | None) -> dict[str, str]:
-    """Trains all jobs. Returns what went wrong by job's name: one that failed ends no other.
+def _pace(finished: Sequence[Job]) -> float:
+    """How long runs took against their estimates; 1 where nobody knows."""
+    known = [(job.rows[-1]["clock"]["seconds"], job.run.seconds) for job in finished if job.rows]
+    known = [(took, said) for took, said in known if said]
+    return sum(took for took, _ in known) / sum(said for _, said in known) if known else 1.0
 
-    Raises Stopped on SIGTERM or Ctrl-C, the run at hand saved.
+
+def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict[str, str]:
+    """Trains all jobs, `at_once` side by side (0: as `default_jobs` has it).
+
+    Returns what went wrong by job's name: one that failed ends no other. Raises Stopped on SIGTERM
+    or Ctrl-C, the runs at hand saved.
     """
     failed: dict[str, str] = {}
-    with StopSignals() as stop, Display(todo, each_second=stop.insist) as display:
-        for job in todo:
-            try:
-                with display.of(job):
-                    run_one(job, data_dir)
-            except preemption.Preempted:
-                raise Stopped(job.name) from None
-            except UserError as error:
-                failed[job.name] = str(error)
-            except Exception as error:  # whatever it is, the other runs shall still be had
-                with (job.workdir / LOG).open("a") as log:
-                    traceback.print_exc(file=log)
-                failed[job.name] = f"{type(error).__name__}: {error}"
-            if job.name in failed:
-                display.say(f"{job.name} failed: {failed[job.name]} ({job.workdir / LOG})")
-            gc.collect()  # arrays of the run before
+    waiting, running = list(todo), list[_Process]()
+    shares = _shares(at_once or default_jobs())
+    stop = threading.Event()
+
+    def answer() -> None:
+        if stop.is_set():  # asked twice
+            for process in running:
+                process.kill()
+        stop.set()
+
+    with shell.answering(answer), Display(todo) as display:
+        try:
+            while running or (waiting and not stop.is_set()):
+                while waiting and shares and not stop.is_set():
+                    running.append(_Process(waiting.pop(0), data_dir, shares.pop()))
+                display.show([process.job for process in running])
+                stop.wait(POLL_SECONDS)
+                if stop.is_set():
+                    for process in running:
+                        process.stop()
+                    time.sleep(POLL_SECONDS)
+                for process in [one for one in running if one.over]:
+                    running.remove(process)
+                    shares.append(process.cores)
+                    why = process.close()
+                    if why is None:
+                        display.ended(process.job, process.seconds)
+                    elif not stop.is_set():
+                        failed[process.job.name] = why
+                        log = process.job.workdir / LOG
+                        display.say(f"{process.job.name} failed: {why} ({log})")
+        finally:
+            for process in running:
+                process.kill()
+    if stop.is_set():
+        raise Stopped(f"{len(waiting)} of {len(todo)} runs not begun")
     return failed
 
 
-def run_one(job: Job, data_dir: str | None) -> None:
-    """Trains one job and takes the study's measurements; what it says goes to its own log."""
-    if job.elsewhere is not None and not job.workdir.exists():
-        take_over(job.elsewhere, job.workdir)
-    job.workdir.mkdir(parents=True, exist_ok=True)
-    made_of = records.stamp(_plain(job.config), jax.__version__, records.RESULTS_VERSION)
-    workdirs.write_json(job.workdir / records.STAMP, made_of)
-    with (
-        (job.workdir / LOG).open("a") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        train.train_and_evaluate(job.config, job.workdir, data_dir=data_dir)
-        if job.study.probe is not None:
-            probed = job.study.probe(job.workdir, data_dir)
-            workdirs.write_json(job.workdir / records.PROBE, probed)
+def default_jobs() -> int:
+    """How many runs at once: as many as the machine has cores, one on an accelerator.
+
+    Measured on two cores: see reproduce.py's --jobs.
+    """
+    accelerated = bool(metadata.entry_points(group="jax_plugins"))
+    return 1 if accelerated else max(environment.usable_cores() // records.CORES, 1)
+
+
+def _shares(at_once: int) -> list[set[int]]:
+    """Cores for each of the runs at once; empty sets where a run may use all.
+
+    A run has `records.CORES` of them, however many run: sums on CPU depend on their number.
+    """
+    if not hasattr(os, "sched_setaffinity") or metadata.entry_points(group="jax_plugins"):
+        return [set() for _ in range(at_once)]
+    cores = sorted(os.sched_getaffinity(0))
+    every = range(records.CORES)
+    return [{cores[(i * records.CORES + k) % len(cores)] for k in every} for i in range(at_once)]
+
+
+class _Process:
+    """A run in a process of its own, which ends where this one does: it reads from our pipe."""
+
+    def __init__(self, job: Job, data_dir: str | None, cores: set[int]):
+        self.job, self.cores = job, cores
+        self.began = time.monotonic()
+        self.told = False
+        if job.elsewhere is not None and not job.workdir.exists():
+            take_over(job.elsewhere, job.workdir)
+        job.workdir.mkdir(parents=True, exist_ok=True)
+        made_of = records.stamp(_plain(job.config), jax.__version__, records.RESULTS_VERSION)
+        workdirs.write_json(job.workdir / records.STAMP, made_of)
+        mine = os.sched_getaffinity(0) if cores else set()
+        with (job.workdir / LOG).open("a") as log:
+            if cores:
+                os.sched_setaffinity(0, cores)  # of this thread; the child inherits it
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(ROOT / "reproduce.py"), "--task"],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    cwd=ROOT,
+                    start_new_session=True,  # Ctrl-C is ours to pass on, once
+                )
+            finally:
+                if cores:
+                    os.sched_setaffinity(0, mine)
+        workdir = job.workdir.absolute()
+        folder = None if data_dir is None else os.path.abspath(data_dir)
+        task = Task(job.config, workdir, folder, job.study.probe)
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it failed already: its log says why
+            pickle.dump(task, self.process.stdin)
+            self.process.stdin.flush()
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended."""
+        return self.process.poll() is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.began
+
+    def stop(self) -> None:
+        """Asks it to save and leave, once: asked twice it would not save."""
+        if not self.told:
+            self.told = True
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Ends it at once; what it saved stays."""
+        self.process.kill()
+
+    def close(self) -> str | None:
+        """What went wrong in one line, None if nothing did."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        status = self.process.wait()
+        if status == 0:
+            return None
+        if status < 0:
+            return f"ended by {signal.Signals(-status).name}"
+        lines = (self.job.workdir / LOG).read_text(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1].removeprefix("error: ") if said else f"left with status {status}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the process of a run is told, pickled, on its standard input."""
+
+    config: Any
+    workdir: pathlib.Path
+    data_dir: str | None
+    probe: Callable[[pathlib.Path, str | None], dict[str, Any]] | None
+
+
+def received() -> Task:
+    """The task of this process. When the process that gave it ends, this one is asked to stop."""
+    task = pickle.load(sys.stdin.buffer)
+
+    def watch() -> None:
+        # Not sys.stdin: Python cannot end while a thread holds that.
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)  # as by hand: saves and leaves
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    return task
+
+
+def measure(task: Task) -> None:
+    """Takes the study's measurements on the trained network."""
+    if task.probe is not None:
+        probed = task.probe(task.workdir, task.data_dir)
+        workdirs.write_json(task.workdir / records.PROBE, probed)
 
 
 def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
@@ -224,82 +360,60 @@ def duration(seconds: float) -> str:
 class Display:
     """One display for all runs: a bar over their estimated time, or a line now and then.
 
-    A thread reads how far the run at hand is from its log, so that the training loop needs to know
-    nothing of studies.
+    How far a run is stands in its log, so that the training loop needs to know nothing of studies.
     """
 
-    def __init__(self, todo: Sequence[Job], each_second: Callable[[], None]):
-        self.todo, self.each_second = list(todo), each_second
+    def __init__(self, todo: Sequence[Job]):
+        self.todo = list(todo)
+        self.left_at_first = {job.name: job.share_left for job in todo}
         self.done = 0
         self.finished_seconds = 0.0  # of the estimates
-        self.total = sum(job.seconds * job.share_left for job in todo)
+        self.total = sum(job.seconds * self.left_at_first[job.name] for job in todo)
         self.began = self.said = time.monotonic()
-        self.job: Job | None = None
-        self.over = threading.Event()
-        # The streams of now: during a run they lead to its log.
-        self.out, self.err = sys.stdout, sys.stderr
         self.bar = None
-        if self.err.isatty():
+        if sys.stderr.isatty():
             form = "{l_bar}{bar}| {elapsed}, {postfix}"
-            self.bar = tqdm(total=self.total, file=self.err, bar_format=form, dynamic_ncols=True)
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+            self.bar = tqdm(total=self.total, bar_format=form, dynamic_ncols=True)
 
     def __enter__(self) -> "Display":
-        self.thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.over.set()
-        self.thread.join()
         if self.bar is not None:
             self.bar.close()
 
-    @contextlib.contextmanager
-    def of(self, job: Job) -> Iterator[None]:
-        """Shows this job while the block runs, and says how it ended."""
-        self.before = job.share_left
-        self.job = job
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.job = None
+    def ended(self, job: Job, seconds: float) -> None:
+        """Says how a run ended."""
         self.done += 1
-        self.finished_seconds += job.seconds * self.before
-        self.say(f"{job.name}: {_errors(job.rows)} in {duration(time.monotonic() - began)}")
-        self._show()
+        self.finished_seconds += job.seconds * self.left_at_first[job.name]
+        self.say(f"{job.name}: {_errors(job.rows)} in {duration(seconds)}")
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        if self.bar is not None:
-            self.bar.write(text, file=self.out)
-        else:
-            print(text, file=self.out, flush=True)
+        tqdm.write(text)
+        sys.stdout.flush()
 
-    def _watch(self) -> None:
-        while not self.over.wait(1.0):
-            self._show()
-            self.each_second()
-
-    def _show(self) -> None:
-        job, done = self.job, self.finished_seconds
-        text = ""
-        if job is not None:
+    def show(self, running: Sequence[Job]) -> None:
+        """Shows the runs at hand and the time left."""
+        now = time.monotonic()
+        if self.bar is None and now - self.said < LINE_SECONDS:
+            return
+        self.said = now
+        done, texts = self.finished_seconds, []
+        for job in running:
             left = job.share_left
-            done += job.seconds * max(self.before - left, 0.0)
-            text = f"{job.name} {100 * (1 - left):.0f}% {_errors(job.rows)}"
-        elapsed = time.monotonic() - self.began
+            done += job.seconds * max(self.left_at_first[job.name] - left, 0.0)
+            texts.append(f"{job.name} {100 * (1 - left):.0f}% {_errors(job.rows)}")
         # The estimates stand at first, and are scaled by how it goes the more is done.
-        pace = (elapsed + TRUST) / (done + TRUST)
+        pace = (now - self.began + TRUST) / (done + TRUST)
         left_text = f"about {duration(pace * max(self.total - done, 0.0))} left"
-        where = f"run {min(self.done + 1, len(self.todo))} of {len(self.todo)}"
+        text = f"{left_text}, {self.done} of {len(self.todo)} runs done: {'; '.join(texts)}"
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{left_text}, {where}: {text}", refresh=False)
+            self.bar.set_postfix_str(text, refresh=False)
             self.bar.n = min(done, self.total)
             self.bar.refresh()
-        elif job is not None and time.monotonic() - self.said >= LINE_SECONDS:
-            self.said = time.monotonic()
-            print(f"{where}, {left_text}: {text}", file=self.out, flush=True)
+        else:
+            print(text, flush=True)
 
 
 def _errors(rows: Sequence[dict[str, Any]]) -> str:
@@ -328,37 +442,3 @@ def _difference(folder: pathlib.Path, config: dict[str, Any]) -> str:
         return f"results version {made_of['results_version']}"
     now = records.stamp(config, jax.__version__, records.RESULTS_VERSION)
     return f"jax {made_of['jax']}" if made_of["jax"] != now["jax"] else "another config"
-
-
-class StopSignals:
-    """SIGTERM and Ctrl-C while no loop trains. Use as a context manager in the main thread.
-
-    While a loop trains, training.preemption holds these signals and saves; this is for the rest,
-    compiling, measuring, between runs, where everything that matters is on disk already.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []  # handlers that were told to stop; empty: nobody asked
-
-    def __enter__(self) -> "StopSignals":
-        self.previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.previous[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.told.append(self._stop)
-        raise Stopped("between two steps")
-
-    def insist(self) -> None:
-        """Asks again where the exception was lost, as in a callback out of compiled code."""
-        holder = signal.getsignal(signal.SIGTERM)
-        # A training loop is told once: told twice it would not save.
-        if self.told and (holder == self._stop or holder not in self.told):
-            self.told.append(holder)
-            os.kill(os.getpid(), signal.SIGTERM)

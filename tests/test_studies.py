@@ -1,11 +1,14 @@
 """A tiny study from run to committed log: skipped, resumed, failing, published, tampered with."""
 
+import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +24,8 @@ from models import inception
 from reproduction import curves, drawing, publishing, records, runner, tables
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
 from startup import command_line
+from tests import toy
+from training import workdirs
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = '''
@@ -62,7 +67,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
         columns=(Column("steps to any error", lambda record: record.steps_to(1.0), digits=0),),
         published={"one": "1.00"},
         published_heading="published (%)",
-        probe=lambda workdir, data_dir: {"files": len(list(workdir.iterdir())) > 0},
+        probe=toy.probe,
     )
 
 
@@ -70,7 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def folder(tiny: Study, tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
     """The working folder of the study, run whole."""
     folder = tmp_path_factory.mktemp("work")
-    assert runner.run_all(runner.jobs(tiny, "synthetic", [0], folder), data_dir) == {}
+    assert runner.run_all(runner.jobs(tiny, "synthetic", [0], folder), data_dir, 2) == {}
     return folder
 
 
@@ -122,34 +127,46 @@ def test_a_record_is_the_same_from_its_log(tiny: Study, folder: pathlib.Path, tm
 
 
 def test_a_run_cut_off_goes_on_and_gives_the_same_record(
-    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str, monkeypatch
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str
 ) -> None:
-    jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
-    monkeypatch.setattr("training.preemption.Preemption.requested", lambda self, step: step == 1)
-    with pytest.raises(runner.Stopped, match="one, seed 0"):
-        runner.run_all(jobs, data_dir)
-    monkeypatch.undo()
-    assert not jobs[0].finished
-    assert runner.run_all(jobs[:1], data_dir) == {}
-    assert "resumed after step 1" in (jobs[0].workdir / runner.LOG).read_text()
+    [job, _] = runner.jobs(tiny, "synthetic", [0], tmp_path)
+
+    def interrupt() -> None:
+        while not (job.workdir / "config.json").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(runner.Stopped):
+        runner.run_all([job], data_dir, 1)
+    assert not job.finished
+    assert runner.run_all([job], data_dir, 1) == {}
     whole = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
-    assert given(jobs[0].record()) == given(whole)
+    assert given(job.record()) == given(whole)
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(
-    tiny: Study, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str, capfd
 ) -> None:
-    def train(config, workdir, data_dir=None):
-        if config.schedule.rate == 0.01:
-            raise UserError("the loss of step 0 is not finite")
-        (workdir / "result.json").write_text("{}")
-
-    monkeypatch.setattr("train.train_and_evaluate", train)
-    jobs = runner.jobs(tiny, "synthetic", [0], tmp_path)
-    failed = runner.run_all(jobs, None)
-    assert failed == {"one, seed 0": "the loss of step 0 is not finite"}
+    config = tiny.scale("synthetic").runs[0].config
+    bad = Run("bad", config, 2, {"data.name": "folder:/nowhere"})
+    scale = Scale((bad, *tiny.scale("synthetic").runs[:1]), seeds=1, note="")
+    study = dataclasses.replace(tiny, scales={"synthetic": scale})
+    jobs = runner.jobs(study, "synthetic", [0], tmp_path)
+    shutil.copytree(next(folder.glob("one/*")), jobs[1].workdir)
+    failed = runner.run_all(jobs, data_dir, 2)
+    assert list(failed) == ["bad, seed 0"]
+    assert "/nowhere" in failed["bad, seed 0"]
     assert [job.finished for job in jobs] == [False, True]
-    assert "one, seed 0 failed: the loss of step 0 is not finite" in capsys.readouterr().out
+    assert "bad, seed 0 failed: " in capfd.readouterr().out
+
+
+def test_each_run_has_its_cores_and_the_same_number_however_many_run(
+    tiny: Study, folder: pathlib.Path
+) -> None:
+    for job in runner.jobs(tiny, "synthetic", [0], folder):
+        assert job.record().environment["processor_cores"] == records.CORES
+    assert all(len(share) == records.CORES for share in runner._shares(5))
 
 
 def test_results_of_another_version_are_marked_and_not_mixed(
@@ -263,7 +280,8 @@ def test_page_needs_no_network_and_holds_figure_verdict_config_and_command(
         assert part in page
 
 
-def test_terminated_it_is_saved_and_leaves_with_75(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_ended_it_leaves_no_run_behind(how: signal.Signals, tmp_path: pathlib.Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "reproduce.py", "degradation", "--seeds=0", f"--out={tmp_path / 'w'}"],
         cwd=ROOT,
@@ -272,17 +290,24 @@ def test_terminated_it_is_saved_and_leaves_with_75(tmp_path: pathlib.Path) -> No
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "runs to do" in line:
-            break
-    # The handlers are set once the run's folder is there.
-    while not list((tmp_path / "w").glob("*/*")) and process.poll() is None:
+    while not (found := list((tmp_path / "w").glob("*/*/config.json"))):
+        assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(how)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 75, errors
-    assert "run the same command again to go on" in errors
+    if how == signal.SIGTERM:
+        assert process.returncode == 75, errors
+        assert errors.count("\n") == 1
+        assert "run the same command again to go on" in errors
+    until = time.monotonic() + 60
+    for config in found:
+        while True:
+            try:
+                with workdirs.claim(config.parent):
+                    break
+            except UserError:  # still held
+                assert time.monotonic() < until
+                time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
