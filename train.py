@@ -46,6 +46,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 import sharding
@@ -156,6 +157,7 @@ def train_and_evaluate(
         if config.data.on_damage == "skip":
             description["damaged"] = run.pipeline.damaged  # images passed over
         result = metrics.result(rows, description)
+        result["test_wrong"] = metrics.packed(wrong_images(run, state))
         if writes:
             workdirs.write_json(workdir / workdirs.RESULT, result)
             title = f"{description['network']} on {description['data']}, seed {config.seed}"
@@ -284,6 +286,20 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
         return state.replace(schedule_state=remember(state.schedule_state, validation_error))
 
     return update, evaluate, observe
+
+
+def wrong_images(run: Experiment, state: TrainState) -> np.ndarray:
+    """Which test images the network gets wrong, bool [images], in the order of the split."""
+
+    @partial(jax.jit, out_shardings=sharding.replicated(run.mesh))
+    def wrong(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        outputs: Any = run.evaluation_network.apply(variables, batch["image"], train=False)
+        return outputs.logits.argmax(-1) != batch["label"], batch["mask"] > 0
+
+    parts = [
+        jax.device_get(wrong(state.variables, batch)) for batch in run.pipeline.evaluation("test")
+    ]
+    return np.concatenate([found[there] for found, there in parts])
 
 
 def metric_means(metric_sums: Mapping[str, jax.Array]) -> dict[str, float]:

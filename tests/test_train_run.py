@@ -59,6 +59,8 @@ def test_what_a_run_leaves(straight) -> None:
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["packages"]["jax"] == jax.__version__
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    wrong = metrics.unpacked(result["test_wrong"])
+    assert wrong.mean() == pytest.approx(result["last"]["test_error"], abs=1e-6)
 
 
 def test_learning_rate_of_a_row_is_the_one_of_its_last_step(straight) -> None:
