@@ -82,6 +82,15 @@ def mean_curve(
     return steps, [statistics.mean(values[step]) for step in steps]
 
 
+def band(
+    records: Iterable[Record], steps: Sequence[int], group: str, metric: str, factor: float = 100.0
+) -> tuple[list[float], list[float]]:
+    """The least and the largest value over seeds at steps that all of them logged."""
+    each = [dict(zip(*record.curve(group, metric), strict=True)) for record in records]
+    at = [[factor * values[step] for values in each] for step in steps]
+    return [min(values) for values in at], [max(values) for values in at]
+
+
 def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: float = 0.06) -> None:
     """Writes labels (x, y, text, colour) right of curves' ends, moved apart so none overlap.
 
@@ -146,21 +155,27 @@ def bars(
     colours: Mapping[str, str] | None = None,
     digits: int = 1,
     unit: str = "%",
+    stalled: Mapping[str, int] | None = None,
 ) -> None:
-    """Horizontal bars: names at the left, means with their number, every seed as a dot."""
+    """Horizontal bars: names at the left, means with their number, every seed as a dot.
+
+    stalled: how many seeds of a name are left out of its values; said beside the number.
+    """
     names = list(values)
     for place, name in enumerate(names):
         have = list(values[name])
         colour = (colours or {}).get(name, SERIES[0])
         mean = statistics.mean(have)
         axes.barh(place, mean, color=colour, alpha=0.75, height=0.62)
-        axes.plot(have, [place] * len(have), "o", color="black", markersize=3, alpha=0.6)
+        axes.plot(have, [place + 0.15] * len(have), "o", color="black", markersize=3, alpha=0.6)
+        count = (stalled or {}).get(name, 0)
+        # At the end of its bar, above the dots.
         axes.annotate(
-            f"{mean:,.{digits}f}{unit}",
-            (max([mean, *have]), place),
-            xytext=(6, 0),
+            f"{mean:,.{digits}f}{unit}" + (f", {count} stalled" if count else ""),
+            (mean, place - 0.31),
+            xytext=(4, -1),
             textcoords="offset points",
-            va="center",
+            va="top",
             fontsize=9,
         )
     axes.set_yticks(range(len(names)), names)
@@ -206,6 +221,8 @@ def curves(
         if not steps:
             continue
         axes.plot(steps, values, color=colour, lw=1.8)
+        low, high = band(seeds.values(), steps, group, metric)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
         labels.append((steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
     highest = axes.get_ylim()[1]
     axes.set_ylim(0, highest if top is None else min(top, highest))
@@ -230,17 +247,27 @@ def beside_paper(
     digits: of those. group: which error is shown while it falls, "train" or "test".
     """
     figure, axes = new(
-        1, 3, title=title, subtitle=f"{note} Mean over seeds; dots: single seeds.", size=(16, 5.2)
+        1,
+        3,
+        title=title,
+        subtitle=f"{note} Mean over seeds that did not stall; "
+        "bands: least to largest; dots: single seeds.",
+        size=(16, 5.2),
     )
+    stalled = {label: sum(r.stalled for r in seeds.values()) for label, seeds in records.items()}
+    records = {
+        label: {n: r for n, r in seeds.items() if not r.stalled or stalled[label] == len(seeds)}
+        for label, seeds in records.items()
+    }
     colours = colours or {label: SERIES[i % len(SERIES)] for i, label in enumerate(records)}
     curves(axes[0][0], records, group=group, colours=colours, room=0.8)
     heading(axes[0][0], {"train": "Training error", "test": "Test error"}[group], "step", "error")
-    bars(axes[0][1], finals(records, "test_error"), colours)
+    bars(axes[0][1], finals(records, "test_error"), colours, stalled=stalled)
     heading(axes[0][1], "Final test error, measured here", "error (%)")
     text, printed = published
     values = {label: [error] for label, error in printed.items()}
     bars(axes[0][2], values, dict.fromkeys(printed, GREY), digits=digits)
-    heading(axes[0][2], text, "error (%)")
+    heading(axes[0][2], text, "error (%), on a scale of its own")
     return figure
 
 
