@@ -14,7 +14,7 @@ from reproduction.study import OURS, Claim, Column, Records, Run, Scale, Study, 
 NONE, ONE = "no side branch", "aux1 alone, weight 0.3"
 WEIGHT = 0.3  # of a side head's loss, as printed
 HEADS = {"aux1, after 4a": "error_aux1", "aux2, after 4d": "error_aux2", "main, after 5b": "error"}
-HEAD_COLOURS = (drawing.SERIES[4], drawing.SERIES[2], drawing.SERIES[3])
+HEAD_COLOURS = (drawing.SERIES[6], drawing.SERIES[7], drawing.SERIES[3])  # the main line again
 LOW, PAPER, HIGH = "both, weight 0.1", f"both, weight {WEIGHT}", "both, weight 1"
 
 
