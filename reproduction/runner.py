@@ -216,10 +216,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
 
 
 def default_jobs() -> int:
-    """How many runs at once: as many as the machine has cores, one on an accelerator.
-
-    Measured on two cores: see reproduce.py's --jobs.
-    """
+    """How many runs at once: as many as the machine has cores, one on an accelerator."""
     accelerated = bool(metadata.entry_points(group="jax_plugins"))
     return 1 if accelerated else max(environment.usable_cores() // records.CORES, 1)
 
