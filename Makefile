@@ -65,6 +65,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(RUNNING): requirements.txt | $(BIN)/python
+	@echo "Installing packages into .venv: one to three minutes, once."
 	$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 

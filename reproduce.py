@@ -71,7 +71,8 @@ from training import preemption
 from training.progress import table
 
 EXIT_FAILED = 1
-README = ROOT / "README.md"
+# Pages with tables of results, and the path from each to results/.
+PAGES = {ROOT / "README.md": "results", ROOT / "docs" / "results.md": "../results"}
 
 
 def main() -> None:
@@ -247,17 +248,18 @@ def _published(study: Study, data: str) -> str:
 
 
 def redraw(results: pathlib.Path) -> None:
-    """Makes all tables and figures anew, and the README's tables, from committed logs alone."""
+    """Makes all tables and figures anew, and the tables in pages, from the committed logs."""
     for study, data in publishing.published(studies.STUDIES, results):
         publishing.redraw(study, data, results)
         print(results / study.name / data)
-    if README.exists():
-        README.write_text(publishing.fill(README.read_text(), studies.STUDIES, results))
+    for page, link in PAGES.items():
+        if page.exists():
+            page.write_text(publishing.fill(page.read_text(), studies.STUDIES, results, link))
 
 
 def check() -> None:
     """Says what differs from the committed logs; leaves with 1 where anything does."""
-    wrong = publishing.check(studies.STUDIES, publishing.RESULTS, README)
+    wrong = publishing.check(studies.STUDIES, publishing.RESULTS, PAGES)
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:

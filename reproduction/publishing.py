@@ -20,10 +20,10 @@ Studies = Mapping[str, Study]  # by name
 
 INDEX = "index.html"
 LOGS = "logs"
-# A README shows a study's table between these two lines, and with `results` alone the totals;
-# reproduce.py keeps what is between them.
+# Pages show tables between two such lines; reproduce.py writes what is between. After `results`
+# stands a study and a data set (its table), `totals` (two lines), or nothing (all studies).
 MARKED = re.compile(
-    r"(<!-- results(?:/(\S+?)/(\S+?))? -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
+    r"(<!-- results(?:/(\S+?)/(\S+?)| (totals))? -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
 )
 
 
@@ -80,16 +80,23 @@ def write_page(studies: Studies, results: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def fill(text: str, studies: Studies, results: pathlib.Path) -> str:
-    """A README's text with the tables between its marks made anew from the logs."""
+def fill(text: str, studies: Studies, results: pathlib.Path, link: str = "results") -> str:
+    """A page's text with the tables between its marks made again from the logs.
+
+    link: the path from the page to `results`.
+    """
 
     def filled(match: re.Match[str]) -> str:
-        start, name, data, _, end = match.groups()
+        start, name, data, totals, _, end = match.groups()
         if name is None:
             found = _all(studies, results)
+            if totals:
+                heading, *_, papers, ours = tables.totals(found)
+                rows = [row[1:] for row in (heading, papers, ours)]
+                return f"{start}\n" + "\n".join(tables.rows_of_markdown(rows)) + f"\n\n{end}"
             heading, *rows = tables.summary(found)
             linked = [
-                [f"[{row[0]}](results/{study.name}/{data}/table.md)", *row[1:]]
+                [f"[{row[0]}]({link}/{study.name}/{data}/table.md)", *row[1:]]
                 for (study, data, _), row in zip(found, rows, strict=True)
             ]
             table = "\n".join(tables.rows_of_markdown([heading, *linked], words=3))
@@ -98,7 +105,7 @@ def fill(text: str, studies: Studies, results: pathlib.Path) -> str:
             said = f"What did not come out:\n\n{fallen}" if fallen else "No claim fell."
             return f"{start}\n{whole}\n\n{said}\n\n{table}\n\n{end}"
         if name not in studies or not (results / name / data / LOGS).is_dir():
-            raise UserError(f"README.md: there are no results/{name}/{data}")
+            raise UserError(f"there are no results/{name}/{data}, which a page shows")
         study = studies[name]
         ordered = by_label(committed(study, data, results), study.scale(data).runs)
         table = "\n".join(tables.rows_of_markdown(tables.cells(study, ordered)))
@@ -107,8 +114,11 @@ def fill(text: str, studies: Studies, results: pathlib.Path) -> str:
     return MARKED.sub(filled, text)
 
 
-def check(studies: Studies, results: pathlib.Path, readme: pathlib.Path) -> list[str]:
-    """What does not agree with the committed logs, a line each; empty where all does."""
+def check(studies: Studies, results: pathlib.Path, pages: Mapping[pathlib.Path, str]) -> list[str]:
+    """What does not agree with the committed logs, a line each; empty if all does.
+
+    pages: with tables of results, and the path from each to `results`.
+    """
     wrong = []
     for study, data in published(studies, results):
         folder = results / study.name / data
@@ -128,10 +138,9 @@ def check(studies: Studies, results: pathlib.Path, readme: pathlib.Path) -> list
     stale = not page.exists() or page.read_text() != _page(studies, results)
     if published(studies, results) and stale:
         wrong.append(f"{page}: differs from the logs; python reproduce.py --report")
-    if readme.exists():
-        text = readme.read_text()
-        if fill(text, studies, results) != text:
-            wrong.append(f"{readme}: its tables differ from the logs; reproduce.py --redraw")
+    for page, link in pages.items():
+        if page.exists() and (text := page.read_text()) != fill(text, studies, results, link):
+            wrong.append(f"{page}: its tables differ from the logs; reproduce.py --redraw")
     return wrong
 
 

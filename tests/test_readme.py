@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands name what is there, and so does its map of the files."""
+"""The commands, links and the map of files in the README and docs/ name what is there."""
 
 import fnmatch
 import pathlib
@@ -13,17 +13,17 @@ from configs import files
 from reproduction import sweep
 
 ROOT = pathlib.Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
-COMMANDS = [
-    words[1:]
-    for line in re.findall(r"^    (python .*)$", TEXT, re.MULTILINE)
-    if (words := shlex.split(line, comments=True))
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+LINES = dict.fromkeys(
+    line for page in PAGES for line in re.findall(r"^    (python .*)$", page.read_text(), re.M)
+)
+COMMANDS = [shlex.split(line, comments=True)[1:] for line in LINES]
 
 
 def of(program: str) -> list[list[str]]:
     found = [words[1:] for words in COMMANDS if words[0] == program]
-    assert found, f"the README has no command of {program}"
+    assert found, f"no page has a command of {program}"
     return found
 
 
@@ -63,9 +63,9 @@ def test_studies_are_there(words: list[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_map_names_what_is_there() -> None:
-    section = TEXT.split("## Where things are\n")[1].split("\n\n")[0]
+    section = README.split("## Where things are\n")[1].split("\n\n")[0]
     named = {word for line in section.splitlines() for word in re.findall(r"^    (\S+)", line)}
-    named |= set(re.findall(r"(\w+/)$", section))
+    named |= set(re.findall(r"(\w+/)", section))
     assert all((ROOT / name).exists() for name in named)
     tracked = {path.name for path in ROOT.glob("*.py")} - {
         "errors.py",
@@ -75,8 +75,11 @@ def test_the_map_names_what_is_there() -> None:
     assert tracked <= named
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    assert links
-    for link in links:
-        assert link.startswith("http") or (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 120

@@ -203,18 +203,20 @@ def test_published_results_agree_until_one_number_is_edited(
     results: pathlib.Path, tiny: Study
 ) -> None:
     readme = results / "README.md"
-    assert publishing.check(studies.STUDIES, results, readme) == []
+    assert publishing.check(studies.STUDIES, results, {readme: "results"}) == []
     log = results / "tiny/synthetic/logs/one_seed0.jsonl"
     head, row = log.read_text().splitlines()
     edited = json.loads(row)
     edited["train"]["loss"] += 1e-6  # in no table
     log.write_text(f"{head}\n{json.dumps(edited)}\n")
-    wrong = publishing.check(studies.STUDIES, results, readme)
+    wrong = publishing.check(studies.STUDIES, results, {readme: "results"})
     assert [line.split(": ")[1].split(";")[0] for line in wrong] == ["was drawn from other logs"]
     shown = json.loads(head)
     shown["result"]["last"]["test_error"] += 0.01
     log.write_text(f"{json.dumps(shown)}\n{row}\n")
-    assert len(publishing.check(studies.STUDIES, results, readme)) == 3  # table, figure and page
+    assert (
+        len(publishing.check(studies.STUDIES, results, {readme: "results"})) == 3
+    )  # table, figure and page
 
 
 def test_redrawing_from_logs_alone_gives_the_same_table_and_page(
@@ -236,7 +238,11 @@ def test_readme_shows_the_table_of_the_logs(results: pathlib.Path) -> None:
     assert filled.endswith("<!-- end of results -->\nend\n")
     readme = results / "README.md"
     readme.write_text(text)
-    assert [line for line in publishing.check(studies.STUDIES, results, readme) if "README" in line]
+    assert [
+        line
+        for line in publishing.check(studies.STUDIES, results, {readme: "results"})
+        if "README" in line
+    ]
     with pytest.raises(UserError, match="no results/tiny/mnist"):
         publishing.fill(text.replace("synthetic", "mnist"), studies.STUDIES, results)
 
