@@ -13,7 +13,7 @@ from measured import measured
 import describe
 import models
 from errors import UserError
-from inspection import picture
+from inspection import description, picture, trace
 from papers import results
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -73,10 +73,10 @@ def test_the_table_has_the_papers_columns(capsys):
 
 
 def test_padding_that_differs_by_side_is_shown():
-    window = describe.Window
-    assert describe.window_text(None) == ""
-    assert describe.window_text(window((3, 3), (2, 2), ((0, 1), (0, 1)))) == "3×3 / 2 / 0+1"
-    assert describe.window_text(window((1, 7), (1, 2), ((0, 0), (3, 3)))) == "1×7 / 1×2 / 0×3"
+    window = trace.Window
+    assert description.window_text(None) == ""
+    assert description.window_text(window((3, 3), (2, 2), ((0, 1), (0, 1)))) == "3×3 / 2 / 0+1"
+    assert description.window_text(window((1, 7), (1, 2), ((0, 0), (3, 3)))) == "1×7 / 1×2 / 0×3"
 
 
 def test_overrides_reach_the_network(capsys):
