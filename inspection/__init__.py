@@ -1,1 +1,1 @@
-"""What a network costs and sees, measured on its trace. May import models, papers."""
+"""What a network costs and sees, measured on its trace. May import errors, models, papers."""

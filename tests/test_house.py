@@ -17,3 +17,9 @@ def test_folders_import_what_they_say(folder: str):
     said = house.allowed(folder)
     assert said is not None, f"{folder}/__init__.py does not say what it may import"
     assert house.arrows()[folder] <= said
+
+
+def test_nothing_imports_a_command() -> None:
+    for room, imports in house.arrows().items():
+        if room not in COMMANDS:
+            assert not imports & COMMANDS, room
