@@ -61,6 +61,7 @@ from protocols.registry import Protocol
 from protocols.scoring import Answers
 from startup import environment
 from training import trained, workdirs
+from training.data_record import class_changes
 from training.progress import Progress
 
 FOLDER = "evaluations"
@@ -113,7 +114,7 @@ def evaluate(
     for folder in folders:
         # On one device first: the training batch need not be a multiple of this machine's.
         single = sharding.create_mesh(list(mesh.devices.flat[:1]))
-        loaded.append(trained.load(folder, step=step, data_dir=data_dir, mesh=single))
+        loaded.append(trained.load(folder, step=step, mesh=single))
     images = open_images(loaded, folders, data_name, split, data_dir)
     batch = min(batch_size or max(run.config.eval.batch_size for run in loaded), len(images))
     members = [Predictor(run, mesh, batch) for run in loaded]
@@ -225,17 +226,16 @@ def open_images(
     name = data_name or fields.name
     entry = data.dataset(name)
     for run, folder in zip(loaded, folders, strict=True):
-        own = data.dataset(run.config.data.name)
-        same_names = None in (own.class_names, entry.class_names) or (
-            own.class_names == entry.class_names
-        )
-        if own.classes != entry.classes or not same_names:
+        own = run.record.dataset
+        if differing := class_changes(own, entry):
             raise UserError(
                 f"{folder}: its network tells the {own.classes} classes of {own.name} apart, "
-                f"not the {entry.classes} of {name}"
+                f"not the {entry.classes} of {name}: {'; '.join(differing)}"
             )
     own_split = {"name": fields.name, "validation": fields.validation}
-    examples = dict(entry.splits) if data_name else dict(loaded[0].pipeline.examples)
+    examples = dict(entry.splits)
+    if not data_name:
+        examples = dict(loaded[0].record.examples) | {"test": entry.splits["test"]}
     if split not in examples:
         raise UserError(f"--split: {name} has no {split!r} images; valid: {', '.join(examples)}")
     if split != "test" and not data_name:
@@ -246,8 +246,15 @@ def open_images(
                     f"--split={split}: {folder} and {folders[0]} divide their training images "
                     "differently"
                 )
+        before, now = loaded[0].record.dataset.splits["train"], entry.splits["train"]
+        if before != now:
+            raise UserError(
+                f"--split={split}: {name} had {before:,} training images when {folders[0]} was "
+                f"trained and has {now:,} now; which of them were its {split} part is not known"
+            )
     source = data.open_split(name, "test" if split == "test" else "train", data_dir)
-    start = examples["train"] if split == "validation" else 0
+    # As in training: the validation part is the end of the stored images.
+    start = entry.splits["train"] - examples[split] if split == "validation" else 0
     loader = Loader(source, start, examples[split], fields.on_damage == "skip")
     names = entry.class_names or tuple(map(str, range(entry.classes)))
     return Images(name, loader, names, entry.shape)

@@ -60,6 +60,9 @@ class Engine(Protocol):
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The first stored training images as for a step, or a test (None), and labels."""
 
+    def digest(self, split: str) -> str:
+        """sha256 of what is known of the images and labels of a part without decoding any."""
+
     def close(self) -> None:
         """Ends whatever works in the background."""
 
@@ -90,12 +93,24 @@ class Pipeline:
         self.recipe, self._engine, self._mesh, self._seed = recipe, engine, mesh, seed
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._kept: pathlib.Path | None = None
-        self.statistics = {
-            name: tuple(replicate(mesh, part) for part in parts)
-            for name, parts in recipe.fit(engine.chunks).items()
-        }
+        self.use(recipe.fit(engine.chunks))
         self._prepare = jax.jit(self.prepare)
         self._train, self._test = jax.jit(recipe.train), jax.jit(recipe.test)
+
+    def use(self, statistics: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+        """From now on preprocesses with these statistics: those that weights were trained with."""
+        self.statistics = {
+            name: tuple(replicate(self._mesh, part) for part in parts)
+            for name, parts in statistics.items()
+        }
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of the images and labels of each part, by which a changed data set is noticed.
+
+        Of a resident set over all pixels and labels. Of a streaming one over names, sizes in bytes
+        and labels of its files: a file edited without a change of its size goes unnoticed.
+        """
+        return {split: self._engine.digest(split) for split in self.examples}
 
     def fetch(self, step: int) -> Inputs:
         """The inputs of a step (device arrays); cheap, and valid for `prepare` of that step."""

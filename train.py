@@ -52,7 +52,7 @@ from ml_collections import ConfigDict
 import sharding
 from errors import UserError
 from startup import jobs
-from training import curves, metrics, progress, workdirs
+from training import curves, data_record, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
@@ -124,6 +124,7 @@ def train_and_evaluate(
                 steps=run.steps_of,
                 schedule_of_total=run.schedule.of_total,
             )
+        record = data_record.adopt(workdir, run.pipeline)
         if config.data.on_damage == "skip":
             run.pipeline.keep_damage(workdir)
         if writes:
@@ -136,13 +137,14 @@ def train_and_evaluate(
             if restored is not None:
                 state = restored
             done = int(state.step)
-            made_of = {"config": workdirs.config_digest(config.to_dict())}
-            if done and checkpoints.metadata(done).get("config") not in (None, made_of["config"]):
-                raise UserError(
-                    f"--workdir: {workdir} has checkpoints of another config than its "
-                    f"{workdirs.CONFIG}; put the right one back, or choose another folder"
-                )
+            made_of = {
+                "config": workdirs.config_digest(config.to_dict()),
+                "data": record.sha256,
+            }
+            if done:
+                checkpoints.require_made_of(done, made_of)
             if writes:
+                data_record.keep(workdir, record)
                 metrics.check_whole(workdir, run.rows_due(done))
                 if done < run.steps:
                     say_changes(workdirs.record_environment(workdir, resumed=done > 0))

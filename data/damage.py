@@ -4,6 +4,7 @@ It stands apart from the readers so that whoever skips and counts damaged record
 engine, where the config asks for it) can catch it without catching any other user error.
 """
 
+import os
 from pathlib import Path
 
 from errors import UserError
@@ -26,3 +27,11 @@ class Damaged(UserError):
     def __str__(self) -> str:
         place = self.file if self.record is None else f"{self.file}, record {self.record}"
         return f"{place}: {self.what}"
+
+
+def size_of(file: str | Path) -> int:
+    """Returns a file's size in bytes; -1 where it cannot be read, of which reading it will tell."""
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return -1

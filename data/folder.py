@@ -7,6 +7,7 @@ images cut from the end of training are of all classes.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from data import images
 from data.catalog import Dataset
-from data.damage import Damaged
+from data.damage import Damaged, size_of
 from errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -46,6 +47,14 @@ class FolderSource:
     def place(self, index: int) -> tuple[str, None]:
         """Returns the file; it is its own only record."""
         return self._files[index][0], None
+
+    def digest(self) -> str:
+        """Returns a sha256 of class/name, size and label of every file, in order."""
+        digest = hashlib.sha256()
+        for file, label in self._files:
+            name = "/".join(Path(file).parts[-2:])
+            digest.update(json.dumps([name, size_of(file), label]).encode())
+        return digest.hexdigest()
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the image file's bytes and the label; raises Damaged."""

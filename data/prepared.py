@@ -5,6 +5,7 @@ record be named by file and place. TensorFlow is never imported.
 """
 
 import bisect
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import numpy as np
 
 from data import images
 from data.catalog import Dataset
-from data.damage import Damaged
+from data.damage import Damaged, size_of
 from errors import UserError
 
 # Of what we write. To be raised with any change of it: folders of another version are not read.
@@ -51,6 +52,12 @@ class Source(Protocol):
 
     def place(self, index: int) -> tuple[str, int | None]:
         """Returns the file and the record in it where an image lies, for messages."""
+
+    def digest(self) -> str:
+        """Returns a sha256 of the files' names below the set's folder, sizes and labels, in order.
+
+        Opens no image: a file edited without a change of its size goes unnoticed.
+        """
 
 
 class PreparedSource:
@@ -103,6 +110,11 @@ class PreparedSource:
         record = int(self._order[index])
         shard = bisect.bisect_right(self._ends, record)
         return self._files[shard], record - (self._ends[shard - 1] if shard else 0)
+
+    def digest(self) -> str:
+        """Returns a sha256 of the shards' names and sizes; labels lie within them."""
+        listed = [(Path(file).name, size_of(file)) for file in self._files]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the image file's bytes and the label; raises Damaged."""

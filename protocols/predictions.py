@@ -47,10 +47,10 @@ class Predictor:
     def __init__(self, trained: Trained, mesh: Mesh, batch: int) -> None:
         self.trained, self.mesh = trained, mesh
         self.batch = -(-batch // mesh.size) * mesh.size
-        self.recipe = trained.pipeline.recipe
+        self.recipe = trained.recipe
         self.network = trained.network.clone(heads=())
         self._held = jax.device_put(
-            (trained.variables, trained.pipeline.statistics), sharding.replicated(mesh)
+            (trained.variables, trained.record.statistics), sharding.replicated(mesh)
         )
         self._programs: dict[Any, Callable] = {}
         self._costs: dict[tuple[Size, bool], int] = {}

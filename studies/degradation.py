@@ -7,6 +7,7 @@ plain-56 stays at chance, which is a stall and not the paper's phenomenon: a row
 
 import pathlib
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -130,7 +131,7 @@ def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     Over the first config.eval.batch_size test images, all positions and channels; "response_sd" by
     layer, in order.
     """
-    net = trained.load(workdir, data_dir=data_dir)
+    net = trained.load(workdir)
     units = [
         f"conv{stage}_{unit}/{layer}"
         for stage, count in enumerate(net.network.stages, start=2)
@@ -138,7 +139,8 @@ def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
         for layer in "ab"
     ]
     layers = ("conv1", *units)
-    batch = next(iter(net.pipeline.evaluation("test")))
+    with closing(net.pipeline(data_dir)) as pipeline:
+        batch = next(iter(pipeline.evaluation("test")))
 
     @jax.jit
     def spreads(variables: Any, images: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:

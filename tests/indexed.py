@@ -38,6 +38,9 @@ class Indexed:
     def place(self, index: int) -> tuple[str, int]:
         return "indexed", index
 
+    def digest(self) -> str:
+        return f"indexed {self.count}"
+
 
 def indices(images: Any) -> np.ndarray:
     """Which records a batch of images [B, 2, 2, 1] holds."""

@@ -19,7 +19,7 @@ import sharding
 from errors import UserError
 from protocols import error_tables, scoring
 from tests.toy import lenet_config
-from training import experiment
+from training import data_record, experiment
 from training.checkpoints import Checkpoints
 from training.trained import load
 
@@ -36,6 +36,7 @@ def run(tmp_path_factory, data_dir) -> pathlib.Path:
     (workdir / "config.json").write_text(json.dumps(config.to_dict()))
     single = sharding.create_mesh(jax.devices()[:1])
     made = experiment.create(config, single, data_dir)
+    data_record.keep(workdir, data_record.of(made.pipeline))
     state = made.create_state()
     # The other one always gives the same answer, that which is right least often.
     labels = np.concatenate(
@@ -171,7 +172,7 @@ def test_a_folder_of_images_of_many_sizes(run, data_dir, tmp_path):
     assert [entry["images"] for entry in report["classes"]] == [1, 2] * 5
     # By hand, through the run's own preprocessing: one central crop of one image.
     (center,) = evaluated(run, "center:side=224", data_name=name, data_dir=data_dir)
-    loaded = load(run, data_dir=data_dir)
+    loaded = load(run)
     wrong = 0
     for example in (data.open_split(name, "test")[index] for index in range(15)):
         height, width = example["image"].shape[:2]
@@ -208,6 +209,7 @@ def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="no checkpoint yet"):
         evaluated(tmp_path, data_dir=data_dir)
+    shutil.copy(run / "data.npz", tmp_path)
     config["model"]["name"] = "lenet_caffe"
     (tmp_path / "config.json").write_text(json.dumps(config))
     shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
@@ -227,7 +229,7 @@ def test_a_run_under_way_is_left_alone(run, data_dir, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     unfinished = tmp_path / "run" / "checkpoints" / "9.orbax-checkpoint-tmp-1"
     unfinished.mkdir()
-    assert load(tmp_path / "run", data_dir=data_dir).step == 8
+    assert load(tmp_path / "run").step == 8
     assert unfinished.exists()
 
 

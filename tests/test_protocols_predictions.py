@@ -45,9 +45,7 @@ def lenet(**fields) -> Network:
 def trained(network: Network, *calls: str, seed: int = 0, statistics=None) -> Trained:
     """A network with weights from the seed; its data are scaled to 0..1 unless `calls` say else."""
     data = {**DATA, "normalize": calls or ("scale()",)}
-    pipeline = SimpleNamespace(
-        recipe=recipe.read(data, (18, 18, network.input[2])), statistics=statistics or {}
-    )
+    record: Any = SimpleNamespace(statistics=statistics or {})
     draws = np.random.RandomState(seed)
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(
@@ -56,7 +54,8 @@ def trained(network: Network, *calls: str, seed: int = 0, statistics=None) -> Tr
         models.variables_of(network),
     )
     config = ConfigDict({"model": {"name": "lenet5_modern"}})
-    return Trained(network, variables, pipeline, config, 0)
+    made = recipe.read(data, (18, 18, network.input[2]))
+    return Trained(network, variables, made, record, config, 0)
 
 
 def predictor(run: Trained, count: int = 1, batch: int = 8) -> Predictor:

@@ -80,5 +80,5 @@ def test_killed_between_rows_and_their_checkpoint_it_ends_with_the_same_bits(
     finish(undisturbed)
     assert rows(cut) == rows(whole)
     assert len(rows(cut)) == 2
-    ours, theirs = (trained.load(workdir, data_dir=data_dir).variables for workdir in (cut, whole))
+    ours, theirs = (trained.load(workdir).variables for workdir in (cut, whole))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)

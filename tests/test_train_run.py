@@ -218,16 +218,16 @@ def adopt(workdir: pathlib.Path, duration: str, **options: Any) -> None:
 
 def test_a_trained_network_for_use(straight, data_dir: str) -> None:
     workdir, state, _ = straight
-    net = trained.load(workdir, data_dir=data_dir)
+    net = trained.load(workdir)
     assert net.step == 8
     images = np.zeros((3, 16, 16, 1), np.uint8)
     assert net.predict(images).shape == (3,)
     assert set(net.apply(net.preprocess(images), capture=["conv2"]).captured) == {"conv2"}
     jax.tree.map(np.testing.assert_array_equal, net.variables["params"], state.params)
     with pytest.raises(UserError, match="no best step"):
-        trained.load(workdir, step="best", data_dir=data_dir)
+        trained.load(workdir, step="best")
     with pytest.raises(UserError, match="no checkpoint of step 3; saved: 4, 8"):
-        trained.load(workdir, step=3, data_dir=data_dir)
+        trained.load(workdir, step=3)
 
 
 def test_best_by_validation_is_kept_and_loaded(tmp_path: pathlib.Path, data_dir: str) -> None:
@@ -239,7 +239,7 @@ def test_best_by_validation_is_kept_and_loaded(tmp_path: pathlib.Path, data_dir:
         if "validation" in row
     }
     assert best["validation_error"] == min(errors.values())
-    assert trained.load(tmp_path, step="best", data_dir=data_dir).step == best["step"]
+    assert trained.load(tmp_path, step="best").step == best["step"]
 
 
 def test_a_workdir_in_use_is_refused(tmp_path: pathlib.Path, data_dir: str) -> None:

@@ -178,7 +178,7 @@ def test_a_kill_across_the_drop_changes_nothing(
     rates = {row["step"]: row["learning_rate"] for row in rows[0]}
     np.testing.assert_allclose([rates[s] for s in (2, 4, 6, 8)], [1e-2, 1e-2, 1e-3, 1e-4], 1e-5)
     # Users get the averaged weights, as the evaluations did.
-    net = trained.load(tmp_path / "b", data_dir=data_dir)
+    net = trained.load(tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, net.variables, resumed.averages)
     last = resumed.params["conv1"]["kernel"]
     assert np.abs(resumed.averages["params"]["conv1"]["kernel"] - last).max() > 0

@@ -1,5 +1,5 @@
 """The parts that train.py calls, each file one part, each function callable alone.
 
-May import configs, data, errors, inspection, input_pipeline, models, randomness,
+May import augmentations, configs, data, errors, inspection, input_pipeline, models, randomness,
 sharding, startup.
 """

@@ -21,9 +21,10 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import UserError
-from training.workdirs import FOLDER
+from training.workdirs import FOLDER, MADE_OF
 
 METRIC = "validation_error"
+STATE = "state"
 METADATA = "made_of"
 ASIDE = "damaged-{}"  # by step: Orbax lists names that are numbers alone
 
@@ -35,6 +36,10 @@ PASSING_WORDS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "Too 
 
 class DamagedCheckpoint(UserError):
     """A checkpoint that cannot be what was saved."""
+
+
+class AnotherNetwork(UserError):
+    """A whole checkpoint, of other arrays than those asked for."""
 
 
 def digests(state: Any) -> dict[str, str]:
@@ -112,9 +117,11 @@ class Checkpoints:
             self.manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
                     digests=ocp.args.JsonSave(digests(host)),
-                    **{METADATA: ocp.args.JsonSave(dict(metadata or {}))},
+                    **{
+                        STATE: ocp.args.StandardSave(state),
+                        METADATA: ocp.args.JsonSave(dict(metadata or {})),
+                    },
                 ),
                 metrics=None if validation_error is None else {METRIC: validation_error},
                 force=True,
@@ -177,6 +184,19 @@ class Checkpoints:
                 f"{self.folder / str(step) / METADATA}: cannot be read ({first_line(error)})"
             ) from error
 
+    def require_made_of(self, step: int, made_of: Mapping[str, str]) -> None:
+        """Raises UserError where the checkpoint of `step` was saved with other metadata.
+
+        made_of: "config" or "data" -> digest. What a checkpoint was saved without passes.
+        """
+        stored = self.metadata(step)
+        for name, digest in made_of.items():
+            if stored.get(name) not in (None, digest):
+                raise UserError(
+                    f"{self.folder / str(step)}: a checkpoint of another {name} than the workdir's "
+                    f"{MADE_OF[name]}; put the right file back, or choose another folder"
+                )
+
     def _move_aside(self, steps: list[int]) -> None:
         """Renames the checkpoints of `steps`, so that they can be saved anew; deletes nothing."""
         if jax.process_index() == 0:
@@ -198,20 +218,24 @@ class Checkpoints:
         self.manager.reload()
 
     def restore(self, step: int, like: Any) -> Any:
-        """The checkpoint of `step`, in the shapes and shardings of `like`, which has a leaf "step".
+        """The checkpoint of `step`, in the shapes and shardings of `like`: a state with a "step".
 
-        Raises DamagedCheckpoint where it is damaged, of another step or of another network, and
-        UserError where it cannot be read for a reason outside it (memory, permission).
+        What `like` has None for is not read. Raises DamagedCheckpoint where it is damaged or of
+        another step, and UserError where it is of another network or cannot be read for a reason
+        outside it (memory, permission).
         """
         where = self.folder / str(step)
+        fields = like if isinstance(like, dict) else vars(like)
+        wanted = {name: part for name, part in fields.items() if part is not None}
+        wanted = jax.tree.map(abstract, wanted)
         try:
-            restored = self.manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(jax.tree.map(abstract, like)),
-                    digests=ocp.args.JsonRestore(),
-                ),
-            )
+            self._require_same_network(where, wanted)
+            read = self._read(where, wanted)
+            stored_digests = self.manager.restore(
+                step, args=ocp.args.Composite(digests=ocp.args.JsonRestore())
+            ).digests
+        except AnotherNetwork:
+            raise
         except Exception as error:  # TensorStore, JSON and file errors have no common ancestor
             if is_passing(error):
                 raise UserError(
@@ -221,15 +245,58 @@ class Checkpoints:
             raise DamagedCheckpoint(
                 f"{where}: unreadable checkpoint ({first_line(error)})"
             ) from error
-        host = jax.device_get(restored.state)
-        found = digests(host)
-        wrong = [name for name, digest in found.items() if restored.digests.get(name) != digest]
+        restored = read if isinstance(like, dict) else like.replace(**read)
+        found = digests(jax.device_get(restored))
+        wrong = [name for name, digest in found.items() if stored_digests.get(name) != digest]
         if wrong:
             raise DamagedCheckpoint(f"{where}: damaged checkpoint, in {wrong[0]}")
-        inside = int(host["step"] if isinstance(host, dict) else host.step)
+        inside = int(read["step"])
         if inside != step:
             raise DamagedCheckpoint(f"{where}: damaged checkpoint, it holds step {inside}")
-        return restored.state
+        return restored
+
+    def _require_same_network(self, where: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+        """Raises AnotherNetwork where `where` does not hold arrays named and shaped like `wanted`.
+
+        Orbax would say so too, in many lines.
+        """
+        handler = ocp.PyTreeCheckpointHandler()
+        try:
+            tree = handler.metadata(where / STATE).tree
+        finally:
+            handler.close()
+        there, here = shapes({name: tree.get(name) for name in wanted}), shapes(wanted)
+        for name in sorted(there.keys() | here.keys()):
+            stored, given = there.get(name, "missing"), here.get(name, "missing")
+            if stored != given:
+                raise AnotherNetwork(
+                    f"{where}: a checkpoint of another network: {name} is {stored} in it, "
+                    f"{given} in the config's"
+                )
+
+    def _read(self, where: pathlib.Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The arrays of `wanted`, no others."""
+        handler = ocp.PyTreeCheckpointHandler()
+        try:
+            return handler.restore(
+                where / STATE,
+                args=ocp.args.PyTreeRestore(
+                    item=wanted,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                    partial_restore=True,
+                ),
+            )
+        finally:
+            handler.close()
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each array, by a name such as params/conv1/kernel."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -1,21 +1,28 @@
 """A trained network for use: `net = load("runs/lenet5_digits"); net.predict(images)`."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import input_pipeline
 import sharding
+from augmentations import recipe as recipes
+from augmentations.recipe import Recipe
 from errors import UserError
 from startup import xla_settings
-from training import experiment, metrics
+from training import data_record, experiment, metrics
 from training.checkpoints import Checkpoints
-from training.workdirs import CONFIG, FOLDER, read_object
+from training.data_record import DataRecord
+from training.step import TrainState
+from training.workdirs import CONFIG, DATA, FOLDER, read_object
 
 xla_settings.apply()  # in time where a notebook has not computed anything yet
 
@@ -25,18 +32,38 @@ class Trained:
     """A network, its weights at `step`, and the preprocessing it was trained with.
 
     apply(variables, images, train=False) is the network's own; `variables` holds params and
-    batch statistics.
+    batch statistics. record: what the run kept of its data set; no image is needed for use.
     """
 
     network: Any
     variables: dict[str, Any]
-    pipeline: Any
+    recipe: Recipe
+    record: DataRecord
     config: ConfigDict
     step: int
 
-    def preprocess(self, images: np.ndarray) -> jax.Array:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class index; the number itself where the data set has no names."""
+        dataset = self.record.dataset
+        return dataset.class_names or tuple(map(str, range(dataset.classes)))
+
+    def preprocess(self, images: np.ndarray | jax.Array) -> jax.Array:
         """uint8 images [N, H, W, C] of the data set -> the network's float32 input."""
-        return self.pipeline.preprocess(images)
+        return self._preprocess(self.record.statistics, jnp.asarray(images))
+
+    @functools.cached_property
+    def _preprocess(self) -> Callable[..., jax.Array]:
+        return jax.jit(self.recipe.test)
+
+    def pipeline(self, data_dir: str | None = None) -> input_pipeline.Pipeline:
+        """The run's data set, with the preprocessing of this network; the caller closes it.
+
+        Raises UserError where the data set is not there.
+        """
+        opened = input_pipeline.create(self.config, sharding.create_mesh(), data_dir)
+        opened.use(self.record.statistics)
+        return opened
 
     def apply(self, images: jax.Array, **options: Any) -> Any:
         """Outputs of the network on preprocessed images; options as `capture=("conv1",)`."""
@@ -48,67 +75,53 @@ class Trained:
 
 
 def load(
-    workdir: str | pathlib.Path,
-    *,
-    step: int | str = "last",
-    data_dir: str | None = None,
-    mesh: Mesh | None = None,
+    workdir: str | pathlib.Path, *, step: int | str = "last", mesh: Mesh | None = None
 ) -> Trained:
     """The trained network of `workdir`, at the "last" saved step, the "best" by validation, or N.
 
-    data_dir: where the data set lies; its training part defines the preprocessing. mesh: the
-    devices that hold the network, all of them by default. Raises UserError where there is no such
-    run or step.
+    Reads the workdir alone: no image, and of a checkpoint no optimizer state. mesh: the devices
+    that hold the network, all of them by default. Raises UserError where there is no such run or
+    step.
     """
     xla_settings.check()
     workdir = pathlib.Path(workdir)
     if not (workdir / CONFIG).exists():
         raise UserError(f"{workdir}: no run here (it has no {CONFIG})")
-    stored = read_object(workdir / CONFIG)
+    config = ConfigDict(read_object(workdir / CONFIG)).lock()
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: the run has no checkpoint yet")
-    config = ConfigDict(stored).lock()
-    run = experiment.create(config, mesh or sharding.create_mesh(), data_dir)
-    # The shapes alone: weights that a checkpoint replaces need not be drawn.
-    whole = sharding.replicated(run.mesh)
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-        jax.eval_shape(run.create_state),
-    )
+    record = data_record.read(workdir)
+    if record is None:
+        raise UserError(
+            f"{workdir}: has no {DATA}, which holds the run's preprocessing; train.py "
+            "writes it when the run is started again"
+        )
+    recipe = recipes.read(config.data, record.dataset.shape)
+    traced = experiment.create_network(config.model, recipe.image_shape, record.dataset.classes)
     with Checkpoints(workdir, keep=config.checkpoint.keep, read_only=True) as checkpoints:
         wanted = _step(workdir, step, checkpoints.steps)
-        _require_same_network(workdir / FOLDER / str(wanted), like.params)
+        checkpoints.require_made_of(wanted, {"data": record.sha256})
+        like = _for_use(traced.variables, config, mesh or sharding.create_mesh())
         state = checkpoints.restore(wanted, like)
-    return Trained(run.evaluation_network, state.variables, run.pipeline, config, wanted)
+    network = traced.network.clone(heads=tuple(config.eval.heads))
+    return Trained(network, state.variables, recipe, record, config, wanted)
 
 
-def _require_same_network(checkpoint: pathlib.Path, params: Any) -> None:
-    """Raises UserError where the weights in `checkpoint` are not named and shaped like `params`.
-
-    Orbax would say so too, in many lines. What cannot be read at all is left to the restore.
-    """
-    handler = ocp.StandardCheckpointHandler()
-    try:
-        tree = handler.metadata(checkpoint.absolute() / "state").tree
-        stored = _shapes(tree["params"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    finally:
-        handler.close()
-    wanted = _shapes(params)
-    for name in sorted(stored.keys() | wanted.keys()):
-        there, here = stored.get(name, "missing"), wanted.get(name, "missing")
-        if there != here:
-            raise UserError(
-                f"{checkpoint}: a checkpoint of another network than config.json describes: "
-                f"{name} is {there} in it, {here} in the config's"
-            )
-
-
-def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight, by a name such as conv1/kernel."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+def _for_use(variables: Mapping[str, Any], config: ConfigDict, mesh: Mesh) -> TrainState:
+    """The shapes of what use needs of a state, whole on every device; None for all else."""
+    whole = sharding.replicated(mesh)
+    weights = {
+        name: jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
+            variables.get(name, {}),
+        )
+        for name in ("params", "batch_stats")
+    }
+    fields: dict[str, Any] = {field.name: None for field in dataclasses.fields(TrainState)}
+    fields["step"] = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    if config.averaging.name == "none":
+        return TrainState(**fields | weights | {"averages": {}})
+    return TrainState(**fields | {"averages": weights})
 
 
 def _step(workdir: pathlib.Path, step: int | str, saved: list[int]) -> int:

@@ -1,6 +1,7 @@
 """The folder of a run: one run at a time holds it, one config lives in it.
 
-Files: config.json, environment.json, metrics.jsonl, result.json, curves.png, checkpoints/.
+Files: config.json, data.npz, environment.json, metrics.jsonl, result.json, curves.png,
+checkpoints/.
 """
 
 import contextlib
@@ -18,7 +19,9 @@ from errors import UserError
 from startup import environment
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
+DATA = "data.npz"  # what data_record keeps
 FOLDER = "checkpoints"
+MADE_OF = {"config": CONFIG, "data": DATA}  # the files whose digests each checkpoint holds
 
 
 @contextlib.contextmanager
@@ -31,16 +34,16 @@ def writing(path: pathlib.Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({reason})") from None
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes `text` whole or not at all: a reader never sees half a file, a crash leaves none.
+def write_whole(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes `content` whole or not at all: a reader never sees half a file, a crash leaves none.
 
     Raises UserError where it cannot be written; what was there stays.
     """
     partial = path.with_name(path.name + ".partial")
     with writing(path):
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with partial.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
