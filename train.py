@@ -267,8 +267,8 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
             state, measured = mapped(state, prepare(inputs, state.step))
             return state, measured["loss"]
     else:
-
-        @partial(jax.jit, donate_argnums=0, out_shardings=whole)
+        # The state is not donated: its memory stays as it is while a checkpoint is made of it.
+        @partial(jax.jit, out_shardings=whole)
         def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
             # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
             state, measured = step(state, run.pipeline.prepare(inputs, state.step))

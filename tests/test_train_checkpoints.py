@@ -2,6 +2,7 @@
 
 import errno
 import pathlib
+import threading
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from errors import UserError
-from training.checkpoints import Checkpoints
+from training.checkpoints import AnotherNetwork, Checkpoints, DamagedCheckpoint
 from training.workdirs import FOLDER
 
 
@@ -93,8 +94,73 @@ def test_keeps_the_newest_and_the_best_by_validation(tmp_path: pathlib.Path) -> 
 
 def test_another_network_is_named(tmp_path: pathlib.Path) -> None:
     save(tmp_path, [1])
-    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(UserError, match="checkpoint"):
-        checkpoints.restore(1, {"v": jnp.zeros(3), "step": jnp.asarray(0)})
+    for like, words in (
+        (
+            {"w": jnp.zeros((256, 3)), "step": jnp.asarray(0)},
+            r"w is \(256, 256\) in it, \(256, 3\)",
+        ),
+        (
+            {"v": jnp.zeros(3), "step": jnp.asarray(0)},
+            r"v is missing in it, \(3,\) in the config's",
+        ),
+    ):
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            with pytest.raises(
+                AnotherNetwork, match=f"1: a checkpoint of another network: {words}"
+            ):
+                checkpoints.restore_newest(like)
+            assert checkpoints.steps == [1]
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["1"]
+
+
+def test_what_is_not_asked_for_is_not_read(tmp_path: pathlib.Path) -> None:
+    save(tmp_path, [1])
+    flip_one_bit(tmp_path, 1)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.restore(1, {"w": None, "step": jnp.asarray(0)}) == {"step": 1}
+        with pytest.raises(DamagedCheckpoint, match=r"1: damaged checkpoint, in \['w'\]$"):
+            checkpoints.restore(1, state(0))
+
+
+def test_a_save_that_fails_is_told_at_the_next_one_and_at_the_wait(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, state(1), validation_error=None)
+        checkpoints.wait()
+        original = checkpoints.manager.save
+
+        def failing(step: int, **options: Any) -> Any:
+            if step == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(step, **options)
+
+        monkeypatch.setattr(checkpoints.manager, "save", failing)
+        for told in (
+            checkpoints.wait,
+            lambda: checkpoints.save(3, state(3), validation_error=None),
+        ):
+            checkpoints.save(2, state(2), validation_error=None)
+            with pytest.raises(UserError, match=r"could not be saved: the disk is full; .*: 1$"):
+                told()
+
+
+def test_the_loop_goes_on_while_a_checkpoint_is_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write waits until the loop has gone on: it would never end if the loop waited for it."""
+    gone_on = threading.Event()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        original = checkpoints.manager.save
+
+        def waiting(step: int, **options: Any) -> Any:
+            assert gone_on.wait(60)
+            return original(step, **options)
+
+        monkeypatch.setattr(checkpoints.manager, "save", waiting)
+        checkpoints.save(1, state(1), validation_error=None)
+        gone_on.set()
+    assert restore(tmp_path) is not None
 
 
 def test_a_damaged_checkpoint_is_moved_aside_and_its_step_saved_anew(
@@ -118,7 +184,10 @@ def test_a_damaged_checkpoint_is_moved_aside_and_its_step_saved_anew(
 def test_a_renamed_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
     save(tmp_path, [50])
     (tmp_path / FOLDER / "50").rename(tmp_path / FOLDER / "60")
-    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(UserError, match="step 50"):
+    with (
+        Checkpoints(tmp_path, keep=2) as checkpoints,
+        pytest.raises(DamagedCheckpoint, match=r"60: damaged checkpoint, it holds step 50$"),
+    ):
         checkpoints.restore(60, state(0))
 
 

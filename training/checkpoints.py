@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import pathlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -69,6 +70,8 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             ),
         ]
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._saving: Future[None] | None = None
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -86,12 +89,16 @@ class Checkpoints:
             with contextlib.suppress(Exception):
                 self.wait()
             with contextlib.suppress(Exception):
-                self.manager.close()
+                self._close()
             return
         try:
             self.wait()
         finally:
-            self.manager.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._thread.shutdown()
+        self.manager.close()
 
     @property
     def steps(self) -> list[int]:
@@ -110,29 +117,41 @@ class Checkpoints:
 
         metadata: JSON that is kept beside the arrays.
         validation_error: of this very state, None where it was not evaluated.
-        Raises UserError where this save, or the one before it, could not be written.
+        Copying to the host, hashing and writing happen in a thread: no step may take the memory of
+        `state` for its result until `wait`. One save is under way at a time. Raises UserError where
+        the save before this one could not be written.
         """
-        host = jax.device_get(state)
-        try:
-            self.manager.save(
-                step,
-                args=ocp.args.Composite(
-                    digests=ocp.args.JsonSave(digests(host)),
-                    **{
-                        STATE: ocp.args.StandardSave(state),
-                        METADATA: ocp.args.JsonSave(dict(metadata or {})),
-                    },
-                ),
-                metrics=None if validation_error is None else {METRIC: validation_error},
-                force=True,
-            )
-        except Exception as error:
-            raise self._not_written(error) from error
+        self.wait()
+        self._saving = self._thread.submit(
+            self._write, step, state, validation_error, dict(metadata or {})
+        )
+        if jax.process_count() > 1:  # all take part in a save, in the order of their steps
+            self.wait()
+
+    def _write(
+        self, step: int, state: Any, validation_error: float | None, metadata: dict[str, Any]
+    ) -> None:
+        """Writes a checkpoint, and returns when it is whole."""
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                digests=ocp.args.JsonSave(digests(jax.device_get(state))),
+                **{
+                    STATE: ocp.args.StandardSave(state),
+                    METADATA: ocp.args.JsonSave(metadata),
+                },
+            ),
+            metrics=None if validation_error is None else {METRIC: validation_error},
+            force=True,
+        )
+        self.manager.wait_until_finished()
 
     def wait(self) -> None:
         """Returns when everything saved so far is on disk. Raises UserError where it is not."""
+        saving, self._saving = self._saving, None
         try:
-            self.manager.wait_until_finished()
+            if saving is not None:
+                saving.result()
         except Exception as error:
             raise self._not_written(error) from error
 

@@ -27,8 +27,8 @@ class Averaging:
     share: Callable[[jax.Array], jax.Array] | None = None
 
     def init(self, variables: Variables) -> Variables:
-        """The averages before the first step: copies, since the step gives its input away."""
-        return {} if self.share is None else jax.tree.map(jnp.copy, variables)
+        """The averages before the first step."""
+        return {} if self.share is None else variables
 
     def update(self, averages: Variables, done: jax.Array, variables: Variables) -> Variables:
         """The averages after `done` updates, of which the last gave `variables`."""
