@@ -51,7 +51,7 @@ STEPS_OF = {"train": TABLE, "evaluate": TABLE, "bfloat16": TABLE, "depth": DEPTH
 OTHERS = ("start", "checkpoint", "job")
 CHECKPOINTS = {  # with the momentum 6.8 and 205 MB
     "ResNet-56": "configs/resnet_cifar.py:depth=56,data=digits",
-    "ResNet-50": "configs/resnet_imagenet.py:depth=50,scale=smoke",
+    "ResNet-50": "configs/resnet_imagenet.py:depth=50,data=imagenet2012,scale=paper",
 }
 Row = dict[str, Any]
 
@@ -221,8 +221,7 @@ def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
         config = files.resolve(text, {}, ROOT)
         with tempfile.TemporaryDirectory() as folder:
             mesh = sharding.create_mesh(jax.devices()[:1])
-            run = experiment.create(config, mesh, f"{folder}/data")
-            state = run.create_state()
+            state = experiment.create(config, mesh, data=False).create_state()
             held, whole = [], []
             with checkpoints.Checkpoints(pathlib.Path(folder, "run"), keep=2) as kept:
                 for step in range(options.rounds):
