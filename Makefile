@@ -16,13 +16,17 @@ VERSION = python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.versio
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(LOCKED),--constraint requirements/$(VERSION).txt)
 
-.PHONY: train study test test-slow check format lock clean
+.PHONY: train native study test test-slow check format lock clean
 .DEFAULT_GOAL := train
 
-train: $(RUNNING)
+train: native
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR)
 
-test: $(TESTING)
+# Convolutions compiled for this processor, for training on CPU; one line where no compiler is.
+native: $(RUNNING)
+	@$(BIN)/python models/native.py
+
+test: native $(TESTING)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(TESTING)
@@ -38,7 +42,7 @@ check: $(TESTING)
 
 # The 20 and 56 layers of He et al. 2016a, Fig. 1, plain and residual, with plain-44 between and
 # plain-56 without warm-up: three seeds, as many as a verdict needs, a run on each core.
-study: $(RUNNING)
+study: native
 	$(BIN)/python reproduce.py degradation --data=digits --seeds=0,1,2 \
 		--runs='*-20' --runs=plain-44 --runs='*-56*'
 

@@ -1,10 +1,10 @@
 """What it costs to convolve a map smaller than the kernel, and to multiply it out as patches.
 
 command   python benchmarks/small_maps.py
-measures  for maps of 1 to 6 pixels a side: XLA's convolution and models.layers.patches with one
-          matrix product, forward, and forward with both gradients, milliseconds; the largest
+measures  for maps of 1 to 6 pixels a side: XLA's convolution and models.convolution.patches with
+          one matrix product, forward, and forward with both gradients, milliseconds; the largest
           difference of the two results as a share of the largest result
-Prints a table; judges nothing. models.layers.Conv takes the second way where the map is smaller
+Prints a table; judges nothing. models.convolution takes the second way where the map is smaller
 than the kernel. benchmarks/logs/ has what it printed on the machines it was run on.
 """
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from absl import app
 from jax import lax
 
-from models.layers import patches
+from models.convolution import patches
 from startup import environment
 from training.progress import table
 
@@ -54,7 +54,9 @@ def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The same as one matrix product of patches."""
     height, width, _, features = kernel.shape
-    return patches(x, (height, width), 1, height // 2) @ kernel.reshape(-1, features)
+    pad = height // 2
+    seen = patches(x, (height, width), 1, ((pad, pad), (pad, pad)))
+    return seen @ kernel.reshape(-1, features)
 
 
 def gradients(call: Callable) -> Callable:

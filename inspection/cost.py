@@ -27,7 +27,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from inspection.trace import MARK, Walk, Window
-from models import layers
+from models import convolution, layers
 from models.network import Network
 
 Path = tuple[str, ...]
@@ -142,7 +142,8 @@ def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> 
     image_shape = image_shape or network.input
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    with _no_collection(), nn.intercept_methods(record):
+    # XLA's own convolutions, whose equations say what they are.
+    with _no_collection(), convolution.formed("xla"), nn.intercept_methods(record):
         closed, shapes = jax.make_jaxpr(network.init_with_output, return_shape=True)(key, images)
     params = shapes[1].get("params", {})
     owners = _owners(calls, params)

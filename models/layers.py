@@ -3,7 +3,7 @@
 Every row of a paper's table is one module whose name is the paper's name for it, so that parameter
 trees, captured activations and `describe.py` all speak the paper's language. Padding is always
 explicit (the trap table of papers differs from XLA's "SAME"), images are NHWC, and nothing here
-knows any particular network. Imports nothing of the project.
+knows any particular network.
 """
 
 import functools
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from models.convolution import convolve, patches
 
 Initializer = Callable[..., jax.Array]
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
@@ -68,18 +70,6 @@ def require_output(layer: nn.Module, images: jax.Array, window: tuple[int, int],
                 f"{layer.name}: a {window[0]}×{window[1]} window does not fit a map of "
                 f"{images.shape[1]}×{images.shape[2]}"
             )
-
-
-def patches(x: jax.Array, kernel: tuple[int, int], stride: int, pad: Padding) -> jax.Array:
-    """What a kernel sees at each position: [N, H, W, C] -> [N, H', W', taps·C], taps row by row."""
-    x = jnp.pad(x, ((0, 0), *explicit_padding(pad), (0, 0)))
-    rows, columns = (x.shape[1 + axis] - side + 1 for axis, side in enumerate(kernel))
-    seen = [
-        x[:, i : i + rows : stride, j : j + columns : stride]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
-    return jnp.concatenate(seen, axis=-1)
 
 
 class BatchNorm(nn.Module):
@@ -164,20 +154,7 @@ class Conv(nn.Module):
         shape = (*self.kernel, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype).astype(self.dtype)
         x = x.astype(self.dtype)
-        small = any(side < taps for side, taps in zip(x.shape[1:3], self.kernel, strict=True))
-        if small and self.groups == 1:
-            # XLA convolves a map smaller than the kernel slowly on CPU: for 3×3 on 2×2 the same
-            # products as one matrix product take a quarter of the time (benchmarks/small_maps.py).
-            x = patches(x, self.kernel, self.stride, pad) @ kernel.reshape(-1, self.features)
-        else:
-            x = lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                pad,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=self.groups,
-            )
+        x = convolve(x, kernel, self.stride, pad, self.groups)
         if self.bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
             x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
@@ -261,9 +238,7 @@ class Dense(nn.Module):
             x = x @ kernel
         else:
             kernel = kernel.reshape(*self.window, x.shape[-1], self.features)
-            x = lax.conv_general_dilated(
-                x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = convolve(x, kernel, 1, ((0, 0), (0, 0)), 1)
         if self.bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
             x = x + bias.astype(self.dtype).reshape((1,) * (x.ndim - 1) + (-1,))

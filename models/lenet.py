@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.convolution import convolve
 from models.layers import (
     ACTIVATIONS,
     INITIALIZERS,
@@ -139,9 +140,7 @@ class PartialConv(nn.Module):
         targets = np.repeat(np.arange(len(self.table)), [len(seen) for seen in self.table])
         full = jnp.zeros((*self.kernel, x.shape[-1], len(self.table)), self.dtype)
         full = full.at[:, :, sources, targets].set(kernel)
-        x = jax.lax.conv_general_dilated(
-            x.astype(self.dtype), full, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        x = convolve(x.astype(self.dtype), full, 1, ((0, 0), (0, 0)), 1)
         return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 

@@ -7,12 +7,25 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
+from errors import UserError
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 def describe() -> dict[str, Any]:
-    """Versions, devices, cores and commit, as JSON holds them."""
-    import jax  # half a second: command_line imports this file before flags are read
+    """Versions, devices, cores, form of convolution and commit, as JSON holds them.
+
+    Raises UserError where the environment asks for a form that is none.
+    """
+    # Half a second: command_line imports this file before flags are read.
+    import jax
+
+    from models import convolution
+
+    try:
+        form = convolution.form() if jax.default_backend() == "cpu" else "xla"
+    except ValueError as error:
+        raise UserError(error) from None
 
     return {
         "python": platform.python_version(),
@@ -22,6 +35,7 @@ def describe() -> dict[str, Any]:
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
+        "convolution": form,
         "commit": commit(),
     }
 

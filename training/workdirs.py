@@ -213,4 +213,5 @@ def _bits_depend_on(described: Mapping[str, Any]) -> dict[str, Any]:
         "devices": described.get("devices"),
         "processes": described.get("processes"),
         "processor cores": described.get("processor_cores") if on_cpu else None,
+        "convolution": described.get("convolution", "xla"),
     }

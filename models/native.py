@@ -1,0 +1,97 @@
+"""The native convolutions (convolution.cc): built once by `make`, loaded when first used.
+
+As a script, builds the library where a C++ compiler is, and says in one line where none is. The
+library is kept with the Python environment, under a name that holds what it depends on: the source,
+the compiler's options, jaxlib's version and the processor's features. Imports nothing of the
+project, and jax only to load.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+
+SOURCE = pathlib.Path(__file__).with_name("convolution.cc")
+# -march=native: this processor's widest vectors. Both compilers fuse a product with its sum.
+OPTIONS = ("-std=c++20", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
+SYMBOLS = ("Convolution", "ConvolutionInputGradient", "ConvolutionFilterGradient")
+
+
+def library() -> pathlib.Path:
+    """Where the library for this source, jaxlib and processor is, or would be."""
+    made_of = (SOURCE.read_text(), OPTIONS, metadata.version("jaxlib"), _processor())
+    name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
+    return pathlib.Path(sys.prefix) / "lib" / "convnets" / f"convolution-{name}.so"
+
+
+def _processor() -> str:
+    """What tells apart the processors that -march=native compiles differently for."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    features = [line for line in lines if line.lower().startswith(("flags", "features"))]
+    return f"{platform.machine()} {features[0] if features else platform.processor()}"
+
+
+def compiler() -> str | None:
+    """The C++ compiler: $CXX, or the first of c++, g++ and clang++; None where there is none."""
+    names = (os.environ.get("CXX"), "c++", "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def build() -> str | None:
+    """Builds the library unless it is there. Returns why that failed, in one line."""
+    made = library()
+    if made.exists():
+        return None
+    found = compiler()
+    if found is None:
+        return "there is no C++ compiler"
+    package = importlib.util.find_spec("jaxlib")
+    assert package is not None
+    assert package.submodule_search_locations
+    headers = pathlib.Path(package.submodule_search_locations[0]) / "include"
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may build too: the file appears whole or not at all.
+        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+            fresh = pathlib.Path(folder) / made.name
+            command = [found, *OPTIONS, "-isystem", str(headers), str(SOURCE), "-o", str(fresh)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                return f"{found} failed: {(done.stderr.strip().splitlines() or ['?'])[0]}"
+            fresh.replace(made)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def load() -> bool:
+    """Registers the handlers with jax under the names of SYMBOLS; False where none are built."""
+    import jax
+
+    made = library()
+    if not made.exists():
+        return False
+    handlers = ctypes.CDLL(str(made))
+    for symbol in SYMBOLS:
+        jax.ffi.register_ffi_target(
+            symbol, jax.ffi.pycapsule(getattr(handlers, symbol)), platform="cpu"
+        )
+    return True
+
+
+if __name__ == "__main__":
+    failed = build()
+    if failed:
+        print(f"native convolutions are not built, training on CPU will be slower: {failed}")
