@@ -52,7 +52,7 @@ from ml_collections import ConfigDict
 import sharding
 from errors import UserError
 from startup import jobs
-from training import curves, data_record, metrics, progress, workdirs
+from training import curves, data_record, estimates, metrics, progress, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
@@ -194,7 +194,8 @@ def train(
         metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
     ):
         for step in range(start, run.steps):
-            state = run.before_step(state, step)
+            if run.estimates_curvature and step % run.pipeline.steps_per_epoch == 0:
+                state = estimates.with_curvature(run, state, step)
             with run.alarms.fetching():
                 inputs = run.pipeline.fetch(step)
             state, loss = update(state, inputs)
@@ -208,8 +209,8 @@ def train(
             asked = stop.requested(done)
             if due or asked:
                 check_finite(state)
-            if done == run.steps:
-                state = run.after_last_step(state)
+            if done == run.steps and run.config.bn_recompute_batches:
+                state = estimates.with_batch_statistics(run, state)
 
             # A row: means of the training metrics since the last one, errors on the other splits.
             row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}

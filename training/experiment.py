@@ -5,12 +5,10 @@ anything compiles or is written.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -21,12 +19,9 @@ import sharding
 from configs import fields
 from errors import UserError
 from inspection import cost
-from randomness import Purpose, key
 from training import (
     alarms,
-    batch_norm,
     checks,
-    levenberg_marquardt,
     losses,
     optimizers,
     schedules,
@@ -97,46 +92,10 @@ class Experiment:
         )
         return jax.device_put(state, sharding.replicated(self.mesh))
 
-    def before_step(self, state: TrainState, step: int) -> TrainState:
-        """The state with what is estimated anew before each pass: LeNet-5's curvatures."""
-        if self.estimate_curvature is None or step % self.pipeline.steps_per_epoch:
-            return state
-        count = self.config.optimizer.patterns
-        batches = range(step, step - (-count // self.config.batch_size))
-        images = jnp.concatenate([self.pipeline.batch(s)["image"] for s in batches])[:count]
-        curvature = self.estimate_curvature(state.params, images)
-        opt_state = levenberg_marquardt.with_curvature(state.opt_state, curvature)
-        return state.replace(opt_state=opt_state)
-
-    @functools.cached_property
-    def estimate_curvature(self) -> Callable[[Any, jax.Array], Any] | None:
-        """(params, images) -> curvatures, jitted; None where the optimizer takes none."""
-        if self.config.optimizer.name != "levenberg_marquardt":
-            return None
-        estimate = functools.partial(levenberg_marquardt.curvature, self.network)
-        return jax.jit(estimate, out_shardings=sharding.replicated(self.mesh))
-
-    def after_last_step(self, state: TrainState) -> TrainState:
-        """The state with batch-norm statistics of the final weights, where the config has it so.
-
-        They are taken from the training batches that would have come next.
-        """
-        count = self.config.bn_recompute_batches
-        if not count:
-            return state
-        batches = (
-            (self.pipeline.batch(step)["image"], key(self.config.seed, Purpose.DROPOUT, step))
-            for step in range(self.steps, self.steps + count)
-        )
-        batch_stats = batch_norm.recomputed(
-            state.variables,
-            batches,
-            network=self.network,
-            sharding=sharding.replicated(self.mesh),
-        )
-        if state.averages:
-            return state.replace(averages={**state.averages, "batch_stats": batch_stats})
-        return state.replace(batch_stats=batch_stats)
+    @property
+    def estimates_curvature(self) -> bool:
+        """Whether the optimizer takes curvatures, estimated before each pass (LeNet-5's own)."""
+        return self.config.optimizer.name in optimizers.OF_CURVATURE
 
     @property
     def empty_metric_sums(self) -> Sums:
