@@ -184,6 +184,7 @@ def _guarded(main: Callable[[], Any]) -> None:
     # Orbax tells an error's whole story from each of its threads, and then raises it: the one line
     # that the checkpoints make of it is enough.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    sys.unraisablehook = functools.partial(_not_of_abandoned_reads, sys.unraisablehook)
     compilation_cache.use()
     try:
         if flags.FLAGS.version:
@@ -200,6 +201,16 @@ def _guarded(main: Callable[[], Any]) -> None:
         if jobs.alone():
             raise
         jobs.end(traceback.format_exc(), 1)
+
+
+def _not_of_abandoned_reads(hook: Callable[[Any], Any], unraisable: Any) -> None:
+    """Shows an error that no code can catch, except those of reads that nobody waits for any more.
+
+    Orbax reads all arrays of a checkpoint at once and stops waiting at the first damaged one, which
+    it raises; TensorStore then has an error of each of the others, in a thread of its own.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def bad_ground(error: Exception) -> str | None:

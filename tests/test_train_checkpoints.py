@@ -3,6 +3,7 @@
 import errno
 import pathlib
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from errors import UserError
+from startup import command_line
 from training.checkpoints import AnotherNetwork, Checkpoints, DamagedCheckpoint
 from training.workdirs import FOLDER
 
@@ -75,6 +77,14 @@ def test_a_lost_file_is_noticed_and_the_older_one_used(
     assert restored is not None
     assert restored["step"] == 1
     assert "unreadable checkpoint" in caplog.text
+
+
+def test_of_reads_that_nobody_waits_for_nothing_is_shown() -> None:
+    """Of a damaged checkpoint TensorStore prints an error an array, at times, after it is told."""
+    shown: list[Any] = []
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another"), None):
+        command_line._not_of_abandoned_reads(shown.append, SimpleNamespace(exc_value=error))
+    assert [str(unraisable.exc_value) for unraisable in shown] == ["another", "None"]
 
 
 def test_none_intact_is_one_line(tmp_path: pathlib.Path) -> None:

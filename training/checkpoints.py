@@ -336,5 +336,6 @@ def abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 def first_line(error: BaseException) -> str:
     """An error's own words, cut to one readable line."""
-    text = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {text[0][:160]}"
+    text = (str(error).strip().splitlines() or [""])[0]
+    text = text.split(" See full TensorStore details")[0]  # a method's address follows
+    return f"{type(error).__name__}: {text if len(text) <= 160 else text[:160] + '...'}"
