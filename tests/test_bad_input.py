@@ -30,7 +30,18 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # The flags of train.py and reproduce.py, which define them where they are started as programs.
 TEXTS = ("workdir", "data_dir", "study", "data", "out")
-SWITCHES = ("dry_run", "extend", "publish", "list", "redraw", "report", "check", "version")
+SWITCHES = (
+    "dry_run",
+    "extend",
+    "plan",
+    "task",
+    "publish",
+    "list",
+    "redraw",
+    "report",
+    "check",
+    "version",
+)
 SEVERAL = ("runs", "curves")
 
 
@@ -45,6 +56,7 @@ def defined() -> Iterator[None]:
     for name in SEVERAL:
         flags.DEFINE_multi_string(name, None, "")
     flags.DEFINE_list("seeds", None, "")
+    flags.DEFINE_integer("jobs", None, "")
     yield
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)
