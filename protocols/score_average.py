@@ -8,6 +8,7 @@ section 4.1; Simonyan and Zisserman 2015, sections 3.2 and 4.3; Szegedy et al. 2
 
 import jax
 import numpy as np
+from scipy.special import softmax
 
 
 def scores(logits: jax.Array) -> jax.Array:
@@ -22,8 +23,7 @@ def posteriors(logits: jax.Array) -> jax.Array:
 
 def of_scores(scores: np.ndarray) -> np.ndarray:
     """The softmax of scores that were averaged over all views, [N, classes]."""
-    shifted = np.exp(scores - scores.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    return softmax(scores, axis=-1)
 
 
 # What is averaged over views, by the protocol's `average`.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import sharding
 import train
@@ -31,7 +32,6 @@ from training import (
     schedules,
     trained,
     weight_averaging,
-    workdirs,
 )
 from training.step import TrainState, create_state, split, train_step
 
@@ -241,8 +241,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, data_dir: str):
 
 def test_no_config_field_is_unread(watched) -> None:
     config, read, _, _ = watched
-    assert set(workdirs.flat(config)) - read == set()
-    assert set(workdirs.flat(base().to_dict())) - read == set()
+    assert set(flatten_dict(config, sep=".")) - read == set()
+    assert set(flatten_dict(base().to_dict(), sep=".")) - read == set()
 
 
 def test_an_alarm_is_logged_and_said(watched) -> None:

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from errors import UserError
 from startup import environment
 
@@ -130,7 +132,8 @@ def adopt_config(
             )
         write_json(path, config)
         return
-    stored, given = flat(read_object(path)), flat(json.loads(json.dumps(config)))
+    stored = flatten_dict(read_object(path), sep=".")
+    given = flatten_dict(json.loads(json.dumps(config)), sep=".")
     differing = [
         name
         for name in sorted(stored.keys() | given.keys())
@@ -168,17 +171,6 @@ def config_digest(config: dict[str, Any]) -> str:
     """sha256 of a config without its duration, which --extend may change."""
     fields = {name: value for name, value in config.items() if name != "duration"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted names."""
-    out: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            out |= flat(value, f"{prefix}{name}.")
-        else:
-            out[prefix + name] = value
-    return out
 
 
 def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
