@@ -7,7 +7,7 @@
     python describe.py --all --picture cost.png
     python describe.py --config=configs/resnet_cifar.py --show augment.png
 
-Every figure is measured on the traced network, from shapes alone: no weights are allocated, so the
+Every figure is measured on the traced network, from shapes only: no weights are allocated, so the
 thousand-layer nets take seconds. Published figures and known misprints stand beside the counts.
 """
 
@@ -58,7 +58,7 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument(
         "--show", metavar="PATH", help="with --config: training images as the network sees them"
     )
-    parser.add_argument("--data_dir", metavar="PATH", help="where prepared data lies")
+    parser.add_argument("--data_dir", metavar="PATH", help="folder of prepared data")
     parser.add_argument("--json", action="store_true", help="JSON and nothing else")
     parser.add_argument(
         "--version", action="store_true", help="versions, devices, commit and the cache"

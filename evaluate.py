@@ -32,7 +32,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Another data set of the same classes.")
     flags.DEFINE_string("split", "test", "test, validation or train.")
     flags.DEFINE_string(
-        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+        "data_dir", None, "Folder of prepared data; else TFDS_DATA_DIR, else TFDS's own default."
     )
     flags.DEFINE_integer(
         "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
@@ -104,7 +104,7 @@ def evaluate(
     data_dir: str | None = None,
     batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Tests the runs in `folders` together (one: by itself) under each protocol.
+    """Tests the runs in `folders` under each protocol, several as an ensemble.
 
     Returns what was written to evaluations/, a dict a protocol. Raises UserError for bad input.
     """
@@ -213,7 +213,7 @@ def open_images(
 ) -> Images:
     """The images to test on: those of --data, else of the runs' own data set.
 
-    Raises UserError where the networks do not tell the same classes apart, or there is no such
+    Raises UserError if the networks do not tell the same classes apart, or there is no such
     split.
     """
     fields = loaded[0].config.data

@@ -5,7 +5,7 @@ step. Two engines feed it. *Resident*, in `engines/resident.py`: the whole split
 as uint8, for digits, MNIST and CIFAR. *Streaming*, in `engines/streaming.py`: images are decoded by
 worker processes, for ImageNet and folders; the workers import it without the rest.
 Neither keeps state: the batch of any step can be asked for, in any order, and resuming a run
-needs the step alone. Epochs are whole permutations of the training part, n // batch steps each;
+needs only the step. Epochs are whole permutations of the training part, n // batch steps each;
 what is left over of one (less than a batch) is seen in others.
 
 Uses data, augmentations and devices, and no network. `python describe.py --config=... --show
@@ -40,7 +40,7 @@ DAMAGED = "damaged.{}.json"  # by process: part -> the indices of its damaged re
 
 
 class Engine(Protocol):
-    """What the two engines have in common; `Pipeline` needs no more of them."""
+    """What `Pipeline` needs of an engine."""
 
     damaged: dict[str, set[int]]
     on_damage: Callable[[], None]  # called when `damaged` has grown
@@ -64,14 +64,14 @@ class Engine(Protocol):
         """sha256 of what is known of the images and labels of a part without decoding any."""
 
     def close(self) -> None:
-        """Ends whatever works in the background."""
+        """Ends background work."""
 
 
 class Pipeline:
     """The face of the data: see `create`.
 
     image_shape: (H, W, C) of the float32 images that the network sees. num_classes: labels are
-    0 .. num_classes - 1. examples: images in "train", "validation" (where there is one), "test".
+    0 .. num_classes - 1. examples: images in "train", "validation" (if there is one), "test".
     steps_per_epoch: examples["train"] // batch size. dataset: the entry of data.DATASETS.
     recipe, statistics: the preprocessing, and what it takes from the training part.
     """
@@ -152,7 +152,7 @@ class Pipeline:
             yield {**stored, "image": self._test(self.statistics, stored["image"])}
 
     def preprocess(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """Test-time preprocessing alone: uint8 [N, h, w, c] to the network's float32 input."""
+        """Test-time preprocessing: uint8 [N, h, w, c] to the network's float32 input."""
         return self._test(self.statistics, jnp.asarray(images))
 
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:

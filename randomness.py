@@ -1,7 +1,7 @@
 """Every random draw of a run, as a pure function of (seed, purpose, step).
 
 No generator object lives anywhere in the project: whoever needs randomness asks `key` for it.
-That is what lets a run resume to the same bits from its step number alone, and one device agree
+That is what lets a run resume to the same bits from only its step number, and one device agree
 with eight. This file imports nothing of the project.
 """
 
@@ -26,7 +26,7 @@ def key(seed: int, purpose: Purpose, step: int | jax.Array = 0) -> jax.Array:
 
 
 def host_draws(seed: int, purpose: Purpose, *counters: int) -> np.random.RandomState:
-    """Draws for code that runs on the host, as a function of the arguments (each >= 0) alone.
+    """Draws for code that runs on the host, as a function of only the arguments (each >= 0).
 
     Made where it is used and dropped there: nothing of it is kept between draws. `counters` say
     what the draw belongs to (an epoch; a stream, a step and a position). RandomState, because

@@ -12,7 +12,7 @@ of a config file in runs/sweeps/. Runs that are done are skipped, runs that were
 one that fails does not end the others. Each run is a process on one core, so that its numbers do
 not depend on how many run side by side (--jobs, by default one a core); on an accelerator one at a
 time. --plan says how long the rest takes, by the runs done so far.
-Leaves with 0, 1 where a run or a check failed, 2 for bad input, 75 where it was asked to stop.
+Leaves with 0, 1 if a run or a check failed, 2 for bad input, 75 where it was asked to stop.
 """
 
 from startup import shell
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathlib.Path) -> None:
-    """Runs what a study lacks on a data set and draws it. Leaves with 1 where a run failed."""
+    """Runs what a study lacks on a data set and draws it. Leaves with 1 if a run failed."""
     # What will run, before it does.
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
@@ -175,7 +175,7 @@ def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Pat
 
 
 def working_folder(default: str | pathlib.Path) -> pathlib.Path:
-    """The folder of --out, else the default, made. Raises UserError where it cannot be one."""
+    """The folder of --out, else the default, made. Raises UserError if it cannot be one."""
     folder = pathlib.Path(flags.FLAGS.out or default)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -180,7 +180,7 @@ def train(
 ) -> TrainState:
     """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
 
-    Raises UserError where the loss, a row or the state is not finite (such a state is never saved),
+    Raises UserError if the loss, a row or the state is not finite (such a state is never saved),
     Preempted when asked to stop.
     """
     update, evaluate, observe = compiled(run)

@@ -5,7 +5,7 @@ resampled to size × size once, by a triangle filter that widens when it shrinks
 bilinear). Cutting a box equals resizing the whole image and cropping at a whole pixel, without the
 rounding in between, and test images go through the same filter as training images.
 
-The functions take uniform draws and say no more about randomness; `xp` is `numpy` in the worker
+The functions take uniform draws and draw nothing themselves; `xp` is `numpy` in the worker
 processes of the streaming engine and `jax.numpy` inside the jitted step of the resident one.
 """
 

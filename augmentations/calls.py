@@ -18,7 +18,7 @@ Value = int | float | str
 
 @dataclasses.dataclass(frozen=True)
 class Keyword:
-    """A keyword's default, which also gives its type, and its valid values."""
+    """The default of a keyword, which also sets its type, and its valid values."""
 
     default: Value
     low: float = 0.0
@@ -26,7 +26,7 @@ class Keyword:
     choices: tuple[str, ...] = ()
 
     def problem(self, value: object) -> str | None:
-        """Says what a value should have been, or None where it is fine."""
+        """What a value should have been; None if it is valid."""
         if isinstance(self.default, str):
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
         kinds = (int,) if isinstance(self.default, int) else (int, float)
@@ -41,7 +41,7 @@ class Keyword:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What a name stands for.
+    """The function behind a name, and its keywords.
 
     stream: the fixed number of an augmentation's own random stream (never reuse or renumber).
     apply: the pure function. fit: takes statistics from the training part, where it needs any.
@@ -178,7 +178,7 @@ def parse(field: str, calls: Sequence[str], table: Mapping[str, Operation]) -> t
     names = [call.name for call in parsed]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{field}: {name} stands there twice; each may stand once")
+            raise UserError(f"{field}: {name} is given twice; each may be given once")
     return parsed
 
 

@@ -1,7 +1,7 @@
 """Normalisations: what brings pixels of 0..255 to the scale that a paper's network was trained on.
 
 Each is a pure function of a batch [B, H, W, C] and, where it needs them, of statistics that a
-`fit_...` function takes from the training part alone, in float64, chunk after chunk in the same
+`fit_...` function uses only the training part, in float64, chunk by chunk in the same
 order, so that the same data always gives the same statistics.
 """
 

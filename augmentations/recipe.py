@@ -27,7 +27,7 @@ SHORT_SIDE_RATIO = 256 / 224
 class Recipe:
     """From stored images to the network's input.
 
-    stored: (H, W, C) of the stored images; H and W are None where they vary. Those images are cut
+    stored: (H, W, C) of the stored images; H and W are None if they vary. Those images are cut
     to the network's size where they are decoded, and only the rest happens here.
     size: the network's side in pixels, 0: as stored. channels: the network's channels.
     short_side: test images (and training images without a crop among the augmentations) are brought
@@ -95,7 +95,7 @@ class Recipe:
     def finish(self, statistics: Statistics, images: jax.Array) -> jax.Array:
         """Images [B, h, w, c], cut and brought to size by the caller, as the network sees them.
 
-        Channels and normalisation alone, for test protocols, whose crops are their own affair.
+        Channels and normalisation only: test protocols crop the images themselves.
         """
         return self._normalize(statistics, self._to_channels(images), self.normalize)
 

@@ -31,7 +31,7 @@ def base() -> ConfigDict:
                 "normalize": ("scale()",),  # operations on all images, after the others
                 "engine": "auto",  # resident, streaming, or what suits the data set
                 "workers": 0,  # decoding processes of the streaming engine; changes no batch
-                "on_damage": "stop",  # or "skip": count unreadable images and go on
+                "on_damage": "stop",  # or "skip": count unreadable images and continue
             },
             "loss": {
                 "kind": "cross_entropy",  # or rbf_mse, rbf_map
@@ -41,24 +41,24 @@ def base() -> ConfigDict:
             "optimizer": {"name": "sgd"},  # of training.optimizers.OPTIMIZERS, and its fields
             "schedule": {"name": "constant"},  # of training.schedules.SCHEDULES, and its fields
             "parameters": {  # by name ("conv1/kernel"): pairs (shell pattern, factor), first match
-                "rates": (),  # factors on the learning rate; 1 where none matches
-                "decay": (("*kernel", 1.0),),  # on the weight decay; 0 where none matches
+                "rates": (),  # factors on the learning rate; 1 if none matches
+                "decay": (("*kernel", 1.0),),  # on the weight decay; 0 if none matches
                 "clip_norm": 0.0,  # greatest L2 norm of the whole gradient; 0: as it is
             },
             "averaging": {"name": "none"},  # of weight_averaging.AVERAGINGS, and its fields
-            "bn_recompute_batches": 0,  # that give the final running statistics anew; 0: none
+            "bn_recompute_batches": 0,  # to recompute the final running statistics on; 0: keep them
             "log_every": "1 epochs",  # a row of training metrics, means since the row before
             "eval": {
                 "every": "1 epochs",  # validation and test error; always after the last step too
                 "batch_size": 512,  # images at a time; changes no number
-                "heads": (),  # side heads whose errors to report besides the main one
+                "heads": (),  # side heads whose errors are reported too
             },
             "checkpoint": {
                 "every": "10 epochs",  # always after the last step too
-                "keep": 2,  # newest ones; the best by validation stays besides
+                "keep": 2,  # newest ones; the best by validation is kept too
             },
             "alarms": {
-                "stuck_after": "500 steps",  # a loss still at ln(classes) is said aloud; "": never
+                "stuck_after": "500 steps",  # a loss still at ln(classes) is an alarm; "": never
             },
         }
     )

@@ -127,12 +127,12 @@ def unknown(name: str, valid: collections.abc.Iterable[str]) -> UserError:
 
 
 def renamed(name: str) -> str:
-    """What is said of a name that was changed; "" of any other."""
+    """A hint with the new name of what was renamed; "" for other names."""
     return f"; it is called {RENAMED[name]} now" if name in RENAMED else ""
 
 
 def check_value(name: str, value: Any, kind: Any, *, bounds: Bounds | None = None) -> None:
-    """Raises UserError where the value of the field `name` is not of `kind` or out of its bounds.
+    """Raises UserError if the value of the field `name` is not of `kind` or out of its bounds.
 
     kind: a type, or Sequence[type] for a tuple of them. bounds: of a field that BOUNDS lacks.
     """

@@ -24,7 +24,7 @@ GET_CONFIG = "get_config"
 
 
 def module(path: str | pathlib.Path) -> types.ModuleType:
-    """The module of a config file. Raises UserError where it is none or does not run."""
+    """The module of a config file. Raises UserError if it is missing or fails."""
     path = pathlib.Path(path)
     if not os.path.isfile(path):  # unlike Path.is_file, also False for a name that no file can have
         raise UserError(f"there is no config file {path}")
@@ -67,7 +67,7 @@ def _place(error: BaseException, path: str | pathlib.Path) -> str:
 def resolve(text: str, overrides: Mapping[str, Any], home: str | pathlib.Path = ".") -> ConfigDict:
     """The locked config of "PATH[:argument]", a path from `home`, with overrides by dotted field.
 
-    Only the network may be given fields that the file does not set. Raises UserError for whatever
+    Only the network may be given fields that the file does not set. Raises UserError for anything
     is wrong with the file, an override or a value.
     """
     config, place = _load(text, home)
@@ -88,7 +88,7 @@ def read(text: str, written: Mapping[str, str]) -> ConfigDict:
 
 
 def _load(text: str, home: str | pathlib.Path) -> tuple[ConfigDict, str]:
-    """The unlocked config of a file, and where its get_config stands: "PATH, line N"."""
+    """The unlocked config of a file, and the place of its get_config: "PATH, line N"."""
     name, _, argument = text.partition(":")
     path = pathlib.Path(home) / name
     function = module(path).get_config
@@ -149,7 +149,7 @@ def _parent(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
 
 
 def _value_like(present: Any, word: str) -> Any:
-    """What a word of a command line stands for, as a new value of a field with this one."""
+    """The value of a command-line word for a field whose value is now `present`."""
     if isinstance(present, str):
         return word
     value = literal(word)
@@ -161,7 +161,7 @@ def _value_like(present: Any, word: str) -> Any:
 
 
 def literal(text: str) -> Any:
-    """What a value stands for: a Python literal, a bare word, or a tuple: "2", "max", "(a,b)"."""
+    """The value of a word: a Python literal, a bare word, or a tuple: "2", "max", "(a,b)"."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
@@ -172,7 +172,7 @@ def literal(text: str) -> Any:
 
 
 def split(text: str) -> Iterator[str]:
-    """Cuts at the commas that stand in no brackets."""
+    """Splits at commas outside brackets."""
     depth, item = 0, ""
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")

@@ -1,4 +1,4 @@
-"""Where the bytes come from: named data sets, prepared once and then read by random access.
+"""Named data sets, prepared once and then read by random access.
 
 `DATASETS` and `dataset(name)` are facts and cheap; `open_split` and `load_arrays` read. Only
 `digits` and `synthetic` prepare themselves; `python -m data.prepare NAME` prepares the others.
@@ -25,7 +25,7 @@ SELF_PREPARING = ("digits", "synthetic")
 def dataset(name: str) -> Dataset:
     """Returns the data set of that name, parametrised names included.
 
-    Raises UserError, with the valid names, where there is none; a folder is looked through.
+    Raises UserError, with the valid names, for an unknown one. A folder is scanned.
     """
     if name in DATASETS:
         return DATASETS[name]

@@ -2,7 +2,7 @@
 
 Sums of MNIST, Fashion-MNIST, CIFAR, Imagenette and ImageNet's two tars are the sha256 that TFDS
 4.9 pins; ImageNet's development kit has the md5 that image-net.org prints. A download that is cut
-off goes on where it stopped, also in a later call.
+off continues from where it stopped, also in a later call.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Archive:
     """One file as its authors publish it.
 
     file: its name; checksum: "sha256:..." or "md5:...".
-    url: where it is; None where only registered users may have it.
+    url: None if only registered users may download it.
     gzip_mtime: the time in the published file's gzip header. With it, a copy whose deflate body
     is the original but whose header was rewritten (Debian's is: name and time stripped) is checked
     with the published header put back.
@@ -91,7 +91,7 @@ def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
     else:
         return paths
     raise UserError(
-        f"{archive.url}: {reason}; run again to go on, or fetch it by other means into a folder "
+        f"{archive.url}: {reason}; run again to continue, or download it yourself into a folder "
         "DIR and add --archives=DIR"
     )
 

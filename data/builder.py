@@ -43,7 +43,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
 
     A shard has its name only when it is whole, and goes to `kept` when the next one fails, since
     TFDS then removes its folder. taken: how many images the shard of the last call had, where it
-    was there; None where it was written.
+    was there; None if it was written.
     """
 
     def __init__(self, kept: Path) -> None:
@@ -159,7 +159,7 @@ def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_di
 
     What a call that was cut off has finished, shard by shard, is not made again.
     `splits` maps "train" and "test" to their shards; `encoding` is "png" or "jpeg".
-    Raises UserError where the folder cannot be written or the disk is full.
+    Raises UserError if the folder cannot be written or the disk is full.
     """
     home = data_dir / folder_name(dataset)
     downloads = home / "incomplete.downloads"  # TFDS insists on one, and leaves it empty.
@@ -194,7 +194,7 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        # TFDS prints two lines whatever its verbosity.
+        # TFDS prints two lines at any verbosity.
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:

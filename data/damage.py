@@ -30,7 +30,7 @@ class Damaged(UserError):
 
 
 def size_of(file: str | Path) -> int:
-    """Returns a file's size in bytes; -1 where it cannot be read, of which reading it will tell."""
+    """Returns a file's size in bytes; -1 if it cannot be read; reading it raises the error."""
     try:
         return os.stat(file).st_size
     except OSError:

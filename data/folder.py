@@ -1,6 +1,6 @@
 """A user's own images: one folder a class, JPEG or PNG, read where they are.
 
-Either PATH/train/CLASS/* and PATH/test/CLASS/* (or val, or validation), or PATH/CLASS/* alone.
+Either PATH/train/CLASS/* and PATH/test/CLASS/* (or val, or validation), or only PATH/CLASS/*.
 Then one image in five is for testing, by a hash of its name: adding images moves no other image
 to the other side, and every machine agrees. The order within a split is by that hash too, so that
 images cut from the end of training are of all classes.

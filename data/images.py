@@ -64,7 +64,7 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an image, 1 to 8; 1 where there is none."""
+    """The EXIF orientation of an image, 1 to 8; 1 if there is none."""
     if not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
         return 1
     try:

@@ -17,7 +17,7 @@ class Loader:
     """Reads records of one part of a split; what is damaged stops the run or is passed over.
 
     start, count: the part in source order. A damaged record is replaced by the next intact one of
-    the part, a rule that depends on the data alone.
+    the part, a rule that depends only on the data.
     """
 
     source: Source
@@ -26,7 +26,7 @@ class Loader:
     skip: bool
 
     def read(self, index: int) -> Example | None:
-        """The record at an index of the part; None where it is damaged and may be skipped."""
+        """The record at an index of the part; None if it is damaged and may be skipped."""
         try:
             return self.source[self.start + index]
         except Damaged:

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "stopped: run it again; it goes on with the downloads and shards that are done",
+            "stopped: run it again; finished downloads and shards are kept",
             file=sys.stderr,
         )
         return 130

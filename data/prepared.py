@@ -51,7 +51,7 @@ class Source(Protocol):
         """Returns the image file's bytes and the label; raises Damaged."""
 
     def place(self, index: int) -> tuple[str, int | None]:
-        """Returns the file and the record in it where an image lies, for messages."""
+        """Returns the file and record number of an image, for messages."""
 
     def digest(self) -> str:
         """Returns a sha256 of the files' names below the set's folder, sizes and labels, in order.
@@ -106,7 +106,7 @@ class PreparedSource:
         return len(self._order)
 
     def place(self, index: int) -> tuple[str, int]:
-        """Returns the shard and the record in it where an image lies."""
+        """Returns the shard and record number of an image."""
         record = int(self._order[index])
         shard = bisect.bisect_right(self._ends, record)
         return self._files[shard], record - (self._ends[shard - 1] if shard else 0)
@@ -193,7 +193,7 @@ def folder_name(dataset: Dataset) -> str:
 def locate(dataset: Dataset, split: str, data_dir: Path) -> tuple[Path, str]:
     """Returns the folder of a prepared set and the name that the split has in it.
 
-    Raises UserError with the command to run where there is none.
+    Raises UserError with the command to run if the set is not prepared.
     """
     ours = data_dir / folder_name(dataset) / VERSION
     if ours.is_dir():

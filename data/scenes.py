@@ -159,7 +159,7 @@ def _placed(draws: np.ndarray, items: np.ndarray) -> np.ndarray:
     pixel = np.arange(SIDE) - (SIDE - 1) / 2
     down = (pixel[None, :, None] - shift[:, 0, None, None]) / scale
     right = (pixel[None, None, :] - shift[:, 1, None, None]) / scale
-    framed = np.pad(items, ((0, 0), (1, 1), (1, 1)))[..., None]  # what lies outside is 0
+    framed = np.pad(items, ((0, 0), (1, 1), (1, 1)))[..., None]  # outside is 0
     centre = (framed.shape[1] - 1) / 2
     return _bilinear(
         framed,
@@ -172,7 +172,7 @@ def _placed(draws: np.ndarray, items: np.ndarray) -> np.ndarray:
 def _bilinear(
     images: np.ndarray, which: np.ndarray, down: np.ndarray, right: np.ndarray
 ) -> np.ndarray:
-    """images[which] at places [n, 32, 32], interpolated; the edge goes on outside."""
+    """images[which] at places [n, 32, 32], interpolated; outside, the edge is repeated."""
     down = np.clip(down, 0, images.shape[1] - 1)
     right = np.clip(right, 0, images.shape[2] - 1)
     top = np.minimum(down.astype(np.int64), images.shape[1] - 2)

@@ -1,7 +1,7 @@
 """A made-up data set of any shape: what tests and dry runs of big networks use instead of data.
 
 Each class is a fixed low-frequency pattern, each image that pattern plus noise: a small network
-learns it in a few steps, so that "the loss falls" can be tested where no real data is at hand.
+learns it in a few steps, so that "the loss falls" can be tested without real data.
 """
 
 import re
@@ -18,7 +18,7 @@ from errors import UserError
 
 
 def describe(name: str, parameters: str) -> Dataset:
-    """Returns the set that HxWxC:CLASSES[:TRAIN[:TEST]] asks for; UserError where it is no such."""
+    """Returns the set that HxWxC:CLASSES[:TRAIN[:TEST]] describes. Raises UserError."""
     number = r"([1-9]\d*)"
     pattern = rf"{number}x{number}x([13]):{number}(?::{number})?(?::{number})?"
     match = re.fullmatch(pattern, parameters)

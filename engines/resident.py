@@ -1,4 +1,4 @@
-"""The resident engine: the whole training part lies on the device as uint8, for small images.
+"""The resident engine: the whole training part is on the device as uint8, for small images.
 
 A step gathers its rows inside the compiled step, through the epoch's permutation; the host sends
 nothing but the permutation of a new epoch. `streaming.py` is the engine for everything else.
@@ -49,7 +49,7 @@ class Resident:
     """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
 
     damaged: for each part, the indices of its damaged records. In training the next intact record
-    of the part stands in for one, as in the streaming engine. on_damage: never called, all damage
+    of the part replaces one, as in the streaming engine. on_damage: never called, all damage
     is known from the start.
     """
 
@@ -68,7 +68,7 @@ class Resident:
             stand_in = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
             images, labels = images[stand_in], labels[stand_in]
         self._images, self._labels = replicate(mesh, images), replicate(mesh, labels)
-        # The order of the epoch at hand: permuting inside every step costs twenty times the batch.
+        # The order of the current epoch: permuting inside every step costs twenty times the batch.
         self._order = functools.lru_cache(maxsize=1)(self._order_of)
 
     def _order_of(self, epoch: int) -> jax.Array:

@@ -1,7 +1,7 @@
 """The streaming engine: images decoded as they are needed, by worker processes.
 
 For sets that do not fit a device, or whose images vary in size. It has its own room, apart from
-`input_pipeline.py`, because the workers import it, and it alone decides what they hold.
+`input_pipeline.py`, because the workers import it, and only it decides what they load.
 
 The index is the whole state. A training position (step · batch + place) says which record it is,
 through the epoch's permutation, and what is drawn for it; `Examples` and `Records` are functions
@@ -235,7 +235,7 @@ class Prefetched:
             self.close()
 
 
-# What is still open when the program ends. grain's own order of closing can wait for ever for a
+# What is still open when the program ends. grain's own order of closing can wait forever for a
 # thread that waits for a worker that is gone; multiprocessing, which ends the workers, registered
 # before this, so this comes first.
 _OPEN: weakref.WeakSet[Prefetched] = weakref.WeakSet()

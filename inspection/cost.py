@@ -48,8 +48,8 @@ KINDS: dict[type[nn.Module], str] = {
 class Layer:
     """One row of a network's table.
 
-    output: the shape for one image. window: None where nothing slides. receptive_field: (height,
-    width) in pixels of the input, including pixels outside the image; None where the layer
+    output: the shape for one image. window: None if nothing slides. receptive_field: (height,
+    width) in pixels of the input, including pixels outside the image; None if the layer
     computes nothing at test time. declared: the multiply-adds come from the layer's own method.
     calls: how often one image passes through the layer; multiply_adds is the sum over the calls,
     the other figures are those of the first.
@@ -107,7 +107,7 @@ def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -
 
 
 def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> Traced:
-    """Traces `network` as it stands (its heads included) on one image and counts.
+    """Traces `network` as it is (its heads included) on one image and counts.
 
     image_shape: replaces the network's own input, for a fully convolutional form. Raises ValueError
     if the network cannot take it, or if convolutions run in a `while` or `cond`, where no shape

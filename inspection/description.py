@@ -192,7 +192,7 @@ def window_text(window: Window | None) -> str:
 def field_differences(
     before: models.Network, after: models.Network
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The fields of two networks that differ, None where one has no such field."""
+    """The fields of two networks that differ, None if one has no such field."""
     names = [
         {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}
         for network in (before, after)

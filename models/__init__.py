@@ -93,7 +93,7 @@ def _matching(field: str, value: Any, default: Any) -> Any:
 
 
 def variables_of(network: Network, batch: int = 1) -> Any:
-    """The network's variables as shapes alone; nothing is allocated."""
+    """The shapes of the network's variables; nothing is allocated."""
     images = jax.ShapeDtypeStruct((batch, *network.input), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), images)
 
@@ -116,7 +116,7 @@ def check(network: Network, trace: Callable[[Network], Any] | None = None) -> An
 
 
 def _least_size(network: Network, largest: int = 1024) -> int | None:
-    """The least square input the network takes, in pixels; None where none up to `largest` does."""
+    """The least square input the network takes, in pixels; None if none up to `largest` fits."""
 
     def fits(size: int) -> bool:
         try:

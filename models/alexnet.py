@@ -24,7 +24,7 @@ CONVOLUTIONS = {
     "conv4": (3, 1, 1),
     "conv5": (3, 1, 1),
 }
-TWO_TOWERS = ("conv2", "conv4", "conv5")  # see the maps of their own GPU alone
+TWO_TOWERS = ("conv2", "conv4", "conv5")  # connected only to the maps on their own GPU
 BIAS_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # start "with the constant 1"
 REMOVABLE = ("conv2", "conv3", "conv4", "conv5")  # section 7: "any of the middle layers"
 
@@ -159,7 +159,7 @@ _ONE_COLUMN = {
 }
 _ONE_COLUMN_READING = (
     "Pooling, padding, dropout before fc6 and fc7 and the absence of response normalisation are "
-    "torchvision's; the paper prints the widths alone."
+    "torchvision's; the paper prints only the widths."
 )
 _ONE_COLUMN_START = (
     "Weights start as N(0, 0.01²) and biases at 0, as AlexNet's; torchvision draws both uniformly "

@@ -36,7 +36,7 @@ _form: contextvars.ContextVar[str | None] = contextvars.ContextVar("form", defau
 
 
 def form() -> str:
-    """The form that convolutions take on CPU. Raises ValueError where the choice is no form."""
+    """The form that convolutions take on CPU. Raises ValueError if the choice is no form."""
     inside = _form.get()
     if inside is not None:
         return inside
@@ -52,7 +52,7 @@ def form() -> str:
 
 @contextlib.contextmanager
 def formed(name: str) -> Iterator[None]:
-    """Convolutions traced inside take the form `name`, whatever the environment says."""
+    """Convolutions traced inside take the form `name`, not the environment's."""
     token = _form.set(name)
     try:
         yield
@@ -105,13 +105,13 @@ def patches(x: jax.Array, kernel: tuple[int, ...], stride: int, pad: Sides) -> j
 
 
 def _input_gradient(window: Window, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """XLA's gradient by x, of which the shape alone is used."""
+    """XLA's gradient by x; only the shape of x is used."""
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return jax.linear_transpose(lambda x: plain(window, x, kernel), shape)(g)[0]
 
 
 def _filter_gradient(window: Window, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """XLA's gradient by the kernel, of which the shape alone is used."""
+    """XLA's gradient by the kernel; only the shape of the kernel is used."""
     shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
     return jax.linear_transpose(lambda kernel: plain(window, x, kernel), shape)(g)[0]
 

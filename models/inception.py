@@ -42,7 +42,7 @@ MODULES: dict[str, tuple[int, int, int, int, int, int]] = {
 HEADS = {"aux1": "4a", "aux2": "4d"}
 STEMS = ("7x7", "separable_7x7", "3x3")
 MODULE_KINDS = ("reduced", "naive")
-# Caffe's "xavier" filler takes the fan-in alone: uniform in ±√(3/fan_in).
+# Caffe's "xavier" filler uses only the fan-in: uniform in ±√(3/fan_in).
 CAFFE_XAVIER: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 TORCHVISION_NORMAL: Initializer = nn.initializers.normal(0.01)
 
@@ -140,7 +140,9 @@ class GoogLeNet(Network):
 
     stem: str = "7x7"  # "3x3" is for inputs of 16 to 32 pixels: stride 1 and one pooling
     module: str = "reduced"
-    reduction: float = 1.0  # multiplies the widths of the modules' two reductions besides `width`
+    reduction: float = (
+        1.0  # multiplies the widths of the modules' two reductions, on top of `width`
+    )
     reduction_in: tuple[str, ...] = ()  # the modules that `reduction` is for; empty: all
     kernel_5x5: int = 5  # of the branch called 5×5
     pool4: int = 3  # window of the pooling before 5a

@@ -63,7 +63,7 @@ def explicit_padding(pad: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def require_output(layer: nn.Module, images: jax.Array, window: tuple[int, int], pad: Any) -> None:
-    """Raises ValueError where `window` does not fit the padded map, instead of an empty output."""
+    """Raises ValueError if `window` does not fit the padded map, instead of an empty output."""
     for side, extent, (low, high) in zip(images.shape[1:3], window, pad, strict=True):
         if side + low + high < extent:
             raise ValueError(
@@ -341,7 +341,7 @@ class LocalResponseNorm(nn.Module):
     """b_i = a_i / (k + α Σ_{|j−i| ≤ size/2} a_j²)^β across channels. Krizhevsky et al. 2012, 3.3.
 
     `alpha_over_n` divides α by `size`, the convention of cuda-convnet, Caffe and PyTorch; the
-    paper's formula does not. Squares, sums and the power are float32 whatever the input's type.
+    paper's formula does not. Squares, sums and the power are float32 for every input type.
     """
 
     size: int = 5

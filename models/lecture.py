@@ -1,4 +1,4 @@
-"""The lecture's worked example of Inception's reductions: one convolution, alone or behind a 1×1.
+"""The lecture's worked example of Inception's reductions: one convolution, with and without a 1×1.
 
 28×28×192 to 32 maps by 5×5, 120.4 million multiplications; through 16 maps by 1×1, 12.4 million.
 """
@@ -15,7 +15,7 @@ from models.presets import Preset
 
 
 class LectureConv(Network):
-    """One convolution of the lecture, alone or behind a 1×1 reduction to `reduce` maps.
+    """One convolution of the lecture, optionally after a 1×1 reduction to `reduce` maps.
 
     [N, H, W, C] -> the means of its `num_classes` maps [N, classes], so that the convolutions hold
     every weight and every multiply-add.

@@ -204,7 +204,7 @@ class LeNet5(Network):
         x = squash(Subsample(**init, **self.types, name="S4")(x))
         x = squash(conv(features=self.channels(120), name="C5")(x))
         window = (1, 1) if self.dense_form else None
-        # As wide as a bitmap, whatever the width of the layers below.
+        # As wide as a bitmap at every width of the layers below.
         x = squash(Dense(features=84, window=window, **init, **self.types, name="F6")(x))
         return EuclideanRBF(name="OUTPUT")(x), {}
 
@@ -276,7 +276,7 @@ class LeNetCaffe(Network):
 _READINGS = (
     "The RBF centres are bitmaps drawn in the style of Fig. 3, whose own pixels are not printed.",
     "Logits are minus the printed outputs, so that the largest wins.",
-    "Biases start at zero; the paper prints the range of the weights alone.",
+    "Biases start at zero; the paper prints only the range of the weights.",
 )
 
 PRESETS = {

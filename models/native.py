@@ -1,6 +1,6 @@
 """The native convolutions (convolution.cc): built once by `make`, loaded when first used.
 
-As a script, builds the library where a C++ compiler is, and says in one line where none is. The
+As a script, builds the library, or prints one line if there is no C++ compiler. The
 library is kept with the Python environment, under a name that holds what it depends on: the source,
 the compiler's options, jaxlib's version and the processor's features. Imports nothing of the
 project, and jax only to load.
@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def compiler() -> str | None:
-    """The C++ compiler: $CXX, or the first of c++, g++ and clang++; None where there is none."""
+    """The C++ compiler: $CXX, or the first of c++, g++ and clang++; None if there is none."""
     names = (os.environ.get("CXX"), "c++", "g++", "clang++")
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
@@ -77,7 +77,7 @@ def build() -> str | None:
 
 @functools.cache
 def load() -> bool:
-    """Registers the handlers with jax under the names of SYMBOLS; False where none are built."""
+    """Registers the handlers with jax under the names of SYMBOLS; False if they are not built."""
     import jax
 
     made = library()

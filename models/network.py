@@ -1,6 +1,6 @@
 """What all networks share: fields, the check of their input, capture by layer name, float32 logits.
 
-A paper's file in this package subclasses `Network`. Imports models.layers alone.
+A paper's file in this package subclasses `Network`. Imports only models.layers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ class Outputs(NamedTuple):
     """What every network returns.
 
     logits: [N, classes] float32 ([N, h, w, classes] in a fully convolutional form).
-    side_logits: the side heads' logits by head name, [N, classes] each; empty where there are none.
+    side_logits: the side heads' logits by head name, [N, classes] each; empty if there are none.
     captured: the activations asked for by `capture`, by layer name.
     """
 

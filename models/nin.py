@@ -22,7 +22,7 @@ class NiN(Network):
     pool2: "max" (the file that gave the paper's numbers) or "average" (the authors' Caffe file).
     dropout: the rate after the poolings that dropout_after names.
     head: "gap", or "dense" for one fully connected layer in its place (Table 5).
-    last_bias: starting value of the last cccp layer's biases. Its ReLU stands right before the
+    last_bias: starting value of the last cccp layer's biases. Its ReLU is right before the
     head, so a class whose maps start below zero never learns; 1 lets all of them.
     """
 

@@ -16,7 +16,7 @@ class Preset:
 
     fields: overrides of the class's fields, `input` and `num_classes` included.
     source: paper, section or table that the fields come from.
-    deviations: how it differs from its paper, a sentence each; empty where it does not.
+    deviations: how it differs from its paper, a sentence each; empty if it does not.
     published: the network's size as its paper prints it, by what is counted, e.g.
         {"params": "60 million"}. Errors are not the network's: papers.results has them.
     recommended_initializer: what trains; "paper" where the paper's own does.

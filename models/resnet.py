@@ -2,7 +2,7 @@
 2016b, "Identity mappings in deep residual networks".
 
 One class builds the plain nets, the residual nets and every unit of the second paper: they differ
-in fields alone, so that a study compares what it says it compares. Stages carry the names of the
+only in fields, so that a study compares what it says it compares. Stages carry the names of the
 first paper's Table 1 (conv1, conv2_1 ... conv5_3) on CIFAR too, where the paper prints none; the
 layers of a unit are a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME.
 Imports only `models`.

@@ -92,7 +92,7 @@ MISPRINTS: tuple[Misprint, ...] = (
         ("vgg_D*", "vgg_E*"),
         "He et al. 2016a, section 3.3: FLOPs of VGG-16 and VGG-19",
         "15.3 and 19.6 ×10⁹",
-        "15.470 and 19.632 ×10⁹; convolutions alone 15.347 and 19.508",
+        "15.470 and 19.632 ×10⁹; only convolutions 15.347 and 19.508",
         "VGG-16 was counted without its dense layers, VGG-19 with them.",
     ),
     Misprint(

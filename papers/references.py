@@ -149,5 +149,5 @@ REFERENCES: tuple[Reference, ...] = (
 
 
 def cited(text: str) -> tuple[Reference, ...]:
-    """The references whose key stands in a text, in the list's order."""
+    """The references whose key is in a text, in the list's order."""
     return tuple(reference for reference in REFERENCES if reference.key in text)

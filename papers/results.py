@@ -2,7 +2,7 @@
 
 describe.py, evaluate.py, the studies and the picture of errors over cost ask `rows` and `value`;
 a test holds the numbers quoted in the config headers to them. What a paper prints about a network's
-size (parameters, multiply-adds, connections) stands beside the network, in its preset, and nowhere
+size (parameters, multiply-adds, connections) is in the network's preset and nowhere
 else. Data only: networks are built from the papers' tables and figures, never from here.
 """
 
@@ -73,7 +73,7 @@ def row(network: str, protocol: str = "plain", metric: str = "top1", remark: str
     return found[0]
 
 
-# What a network is shown by where there is room for one number: the first protocol that it has.
+# If there is room for one number of a network, it is that of the first of these protocols.
 PLAINEST = ("ten_crop", "dense", "center", "center:side=320,crop=320", "plain")
 
 

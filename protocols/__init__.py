@@ -1,4 +1,4 @@
-"""The papers' test protocols: which parts of an image a network sees, and how its answers average.
+"""The papers' test protocols: which parts of an image a network sees, how answers are averaged.
 
 `crops` has the boxes of every protocol, `registry` the protocols by name, `dense` the fully
 convolutional form of a network, `score_average` the order in which scores become posteriors,

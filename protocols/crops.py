@@ -55,7 +55,7 @@ def rescaled(stored: Size, side: int) -> Size:
 def spread(extent: int, crop: int, count: int) -> list[int]:
     """`count` offsets of a crop from one edge of the extent to the other, evenly, halves upward.
 
-    The middle one is that of a central crop. Raises ValueError where the crop is larger.
+    The middle one is that of a central crop. Raises ValueError if the crop is larger.
     """
     if crop > extent:
         raise ValueError(f"a crop of {crop} pixels does not fit an image of {extent}")

@@ -2,7 +2,7 @@
 
 A network whose last map is averaged before a linear classifier is dense by nature: averaging the
 scores of all positions is the same. One with dense layers has a field `dense_form` that turns them
-into convolutions, or it cannot be dense, and the layer that stands in the way is named.
+into convolutions, or it cannot be dense; the error names the layer.
 """
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from models.network import Network
 def fully_convolutional(network: Network) -> Network:
     """The form of `network` that takes larger images, with the same variables.
 
-    Raises ValueError, one line, that names the layer which cannot.
+    Raises ValueError that names the layer that cannot.
     """
     if hasattr(network, "dense_form"):
         return network.clone(dense_form=True)

@@ -1,6 +1,6 @@
 """What evaluate.py prints and publishes: one line a protocol, errors in percent.
 
-Made of the reports alone, so that a published table can be made again from its numbers.
+Uses only the reports, so that a published table can be made again from its numbers.
 """
 
 import pathlib
@@ -106,7 +106,7 @@ KEPT = (
 def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
     """Writes <stem>.json, the numbers, and <stem>.md, the table that `markdown` makes of them.
 
-    Raises UserError where they cannot be written.
+    Raises UserError if they cannot be written.
     """
     networks = [
         {key: value for key, value in network.items() if key != "workdir"}

@@ -2,7 +2,7 @@
 
 Images of one size are cut on the device, out of the stored pixels; images of many sizes on the
 host, where they were decoded. One dispatch holds about `batch` images of the network's own size, in
-pixels, whatever the protocol: large images go through fewer at a time, and 144 crops of a batch are
+pixels under every protocol: large images go through fewer at a time, and 144 crops of a batch are
 144 dispatches. Neither batch nor devices change a number beyond rounding.
 """
 
@@ -69,7 +69,7 @@ class Predictor:
     def multiply_adds(self, protocol: Protocol, stored: Size) -> int:
         """What one image of this (height, width) costs: the sum over its views.
 
-        Traces the network at every size. Raises UserError where it cannot take one.
+        Traces the network at every size. Raises UserError if it cannot take one.
         """
         total = 0
         for view, _ in protocol.views(stored):

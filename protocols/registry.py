@@ -3,7 +3,7 @@
 Sides and crops are written in the papers' pixels, where a network sees 224 × 224. A network of
 another size s × s has all protocols too: its crops are its own size, and a short side of Q becomes
 round(Q · s / 224). flip=0 leaves the mirror images out, for data that have none, such as digits.
-Raises UserError for whatever is wrong with the text; touches no image.
+Raises UserError for anything wrong with the text. Reads no image.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ AVERAGES = ("posteriors", "scores")
 class Protocol:
     """A protocol for networks of one size.
 
-    label: its name and whatever options differ from the paper's. source: where it stands.
+    label: its name and the options that differ from the paper's. source: paper and section.
     parts: each gives views of an image of a stored (height, width); the views of a part count
     equally, and so do the parts. average: of "posteriors", or of "scores" before the softmax.
     """

@@ -28,7 +28,7 @@ def wilson(count: int, total: int, z: float = Z) -> tuple[float, float]:
 
 
 def proportion(count: int, total: int) -> dict[str, float]:
-    """An error: how many, which share, and its interval."""
+    """An error: the count, the share and its interval."""
     low, high = wilson(count, total)
     return {"errors": count, "error": count / total if total else 0.0, "low": low, "high": high}
 
@@ -69,7 +69,7 @@ class Answers:
 def report(answers: Answers, class_names: Sequence[str]) -> dict[str, Any]:
     """Top-1 and top-5 error, loss, error by class and the most confused pairs.
 
-    Top-5 is None where there are no more than five classes.
+    Top-5 is None for five classes or fewer.
     """
     total, wrong = len(answers.label), answers.rank > 0
     top5 = proportion(int((answers.rank >= 5).sum()), total) if len(class_names) > 5 else None

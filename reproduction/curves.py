@@ -12,7 +12,7 @@ from training import metrics
 def draw_curves(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     """Draws test (bold) and training (dashed) error and loss of all workdirs at `path`.
 
-    Raises UserError where a workdir holds no run or no row yet.
+    Raises UserError if a workdir holds no run or no row yet.
     """
     figure, axes = drawing.new(
         1, 2, title="Error and loss", subtitle="Bold: test; dashed: training.", size=(12, 5)

@@ -47,7 +47,7 @@ def save(figure: Figure, path: pathlib.Path, *, digest: str) -> None:
 
 
 def digest_of(path: pathlib.Path) -> str | None:
-    """The digest a figure carries, None where there is no such figure or digest."""
+    """The digest a figure carries, None if there is no such figure or digest."""
     try:
         with Image.open(path) as image:
             return image.info.get(DIGEST)

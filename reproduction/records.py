@@ -64,7 +64,7 @@ class Record:
         return self.result["last"][metric]
 
     def steps_to(self, error: float, group: str = "train") -> int | None:
-        """The first logged step whose error is `error` or less; None where it never is."""
+        """The first logged step whose error is `error` or less; None if it never is."""
         steps, values = self.curve(group)
         return next(
             (step for step, value in zip(steps, values, strict=True) if value <= error), None
@@ -152,7 +152,7 @@ def from_workdir(workdir: pathlib.Path, *, label: str, seed: int, command: str) 
 
 
 def from_log(path: pathlib.Path) -> Record:
-    """The record of a committed log. Raises UserError where it is none."""
+    """The record of a committed log. Raises UserError if it is none."""
     try:
         head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
         return Record(**head, rows=rows)

@@ -25,7 +25,7 @@ STALLS = "stalls"
 ROOT = pathlib.Path(__file__).parent.parent
 
 Records = Mapping[str, Mapping[int, Record]]  # by label, then by seed
-Number = Callable[[Record], float | None]  # what is read off one run; None where it has none
+Number = Callable[[Record], float | None]  # what is read off one run; None if it has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Claim:
     """What must hold, written before it is run; verdict.judge has the rule.
 
     text: the claim as one sentence. runs: the labels it is about; a seed without all of them has no
-    part in it. gap: from one seed's records by label, in `unit`; None where the seed has no value.
+    part in it. gap: from one seed's records by label, in `unit`; None if the seed has no value.
     source: section, figure or table of the paper, or OURS. kind: MORE (the gap is above zero),
     NO_WORSE (above -margin), LEVEL (within the margin) or STALLS (the first of the runs stalls more
     often than the second; no gap). margin: the smallest gap that would matter, in `unit`, or

@@ -27,7 +27,7 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
     """The study of a config's sweep, its data set, and the (label, seed) of each run.
 
     config: as --config takes it. given: overrides of the command line; the sweep's own come after.
-    Raises UserError where the config has no sweep or the sweep yields something else.
+    Raises UserError if the config has no sweep or the sweep yields something else.
     """
     path, _, _ = config.partition(":")
     module = files.module(ROOT / path)

@@ -55,7 +55,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class _Tested:
-    """A claim's numbers before the correction; p of the two families, None where there is none."""
+    """A claim's numbers before the correction; p of the two families, None if there is none."""
 
     verdict: Verdict
     difference: float | None = None
@@ -120,7 +120,7 @@ def _tested(claim: Claim, records: Records) -> _Tested:
 
 
 def _by_image(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> np.ndarray | None:
-    """Per seed and test image, what the claim's gap is the mean of; None where no log has it."""
+    """Per seed and test image, what the claim's gap is the mean of; None if no log has it."""
     if claim.test_errors is None:
         return None
     better, worse = claim.test_errors

@@ -40,7 +40,7 @@ def define_config(description: str) -> None:
 
 
 def config() -> ConfigDict:
-    """The locked config. Raises UserError where it is missing or anything in it is wrong."""
+    """The locked config. Raises UserError if it is missing or anything in it is wrong."""
     given = flags.FLAGS
     if given.config is None:
         raise UserError("--config is missing; see --help")
@@ -143,7 +143,7 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def check_picture(flag: str, path: str) -> None:
-    """Raises UserError where no picture can be saved at `path`, before anything is computed."""
+    """Raises UserError if no picture can be saved at `path`, before anything is computed."""
     folder = os.path.dirname(path) or "."
     if os.path.splitext(path)[1] not in PICTURES:
         raise UserError(f"{flag}: {path} must end in {', '.join(PICTURES)}")

@@ -20,7 +20,7 @@ OFF = "off"
 
 
 def folder() -> pathlib.Path | None:
-    """Where compiled programs of this machine are kept; None where they are not."""
+    """Where compiled programs of this machine are kept; None if they are not."""
     chosen = os.environ.get(VARIABLE, "")
     if chosen == OFF:
         return None

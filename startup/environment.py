@@ -15,7 +15,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 def describe() -> dict[str, Any]:
     """Versions, devices, cores, form of convolution and commit, as JSON holds them.
 
-    Raises UserError where the environment asks for a form that is none.
+    Raises UserError if the environment asks for a form that is none.
     """
     # Half a second: command_line imports this file before flags are read.
     import jax

@@ -50,7 +50,7 @@ def reaching(seeds: Mapping[int, Record]) -> list[float]:
 
 
 def fastest(seed: Mapping[str, Record], activation: str) -> int | None:
-    """The least updates over the grid of rates; None where no rate gets there."""
+    """The least updates over the grid of rates; None if no rate gets there."""
     found = [steps(seed[label(activation, rate)]) for rate in RATES]
     reached = [count for count in found if count is not None]
     return min(reached) if reached else None

@@ -47,7 +47,7 @@ def _imported(paths: list[pathlib.Path]) -> set[str]:
 
 
 def allowed(folder: str) -> set[str] | None:
-    """What a folder's `__init__` says it may import; None where it does not say."""
+    """What a folder's `__init__` says it may import; None if it does not say."""
     docstring = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""
     said = re.search(r"May import (nothing of the project|[a-z_, \n]+)\.\s*$", docstring)
     if said is None:

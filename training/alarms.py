@@ -23,7 +23,7 @@ WAITING = 0.5
 class Alarms:
     """Looks at the logged rows; each kind of alarm is said once a process.
 
-    chance: the loss of a blind guess, ln(classes); None where the loss has no such value (RBF).
+    chance: the loss of a blind guess, ln(classes); None if the loss has no such value (RBF).
     after: the step from which the loss must have left it; 0: never looked at.
     """
 

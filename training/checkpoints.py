@@ -116,7 +116,7 @@ class Checkpoints:
         """Starts to save `state` in the background; step is the number of updates it holds.
 
         metadata: JSON that is kept beside the arrays.
-        validation_error: of this very state, None where it was not evaluated.
+        validation_error: of this very state, None if it was not evaluated.
         Copying to the host, hashing and writing happen in a thread: no step may take the memory of
         `state` for its result until `wait`. One save is under way at a time. Raises UserError where
         the save before this one could not be written.
@@ -147,7 +147,7 @@ class Checkpoints:
         self.manager.wait_until_finished()
 
     def wait(self) -> None:
-        """Returns when everything saved so far is on disk. Raises UserError where it is not."""
+        """Returns when everything saved so far is on disk. Raises UserError if it is not."""
         saving, self._saving = self._saving, None
         try:
             if saving is not None:
@@ -168,7 +168,7 @@ class Checkpoints:
         )
 
     def restore_newest(self, like: Any) -> Any | None:
-        """The newest intact checkpoint, in the shapes and shardings of `like`; None where none is.
+        """The newest intact checkpoint, in the shapes and shardings of `like`; None if none is.
 
         Newer ones, all damaged, are moved aside. Raises UserError, and moves nothing, where there
         are checkpoints and all are damaged, or where one cannot be read just now.
@@ -204,7 +204,7 @@ class Checkpoints:
             ) from error
 
     def require_made_of(self, step: int, made_of: Mapping[str, str]) -> None:
-        """Raises UserError where the checkpoint of `step` was saved with other metadata.
+        """Raises UserError if the checkpoint of `step` was saved with other metadata.
 
         made_of: "config" or "data" -> digest. What a checkpoint was saved without passes.
         """
@@ -239,7 +239,7 @@ class Checkpoints:
     def restore(self, step: int, like: Any) -> Any:
         """The checkpoint of `step`, in the shapes and shardings of `like`: a state with a "step".
 
-        What `like` has None for is not read. Raises DamagedCheckpoint where it is damaged or of
+        What `like` has None for is not read. Raises DamagedCheckpoint if it is damaged or of
         another step, and UserError where it is of another network or cannot be read for a reason
         outside it (memory, permission).
         """
@@ -275,7 +275,7 @@ class Checkpoints:
         return restored
 
     def _require_same_network(self, where: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-        """Raises AnotherNetwork where `where` does not hold arrays named and shaped like `wanted`.
+        """Raises AnotherNetwork if `where` does not hold arrays named and shaped like `wanted`.
 
         Orbax would say so too, in many lines.
         """

@@ -73,7 +73,7 @@ def of(pipeline: Any) -> DataRecord:
 
 
 def keep(workdir: pathlib.Path, record: DataRecord) -> None:
-    """Writes the record of a run, once. Raises UserError where it cannot be written."""
+    """Writes the record of a run, once. Raises UserError if it cannot be written."""
     if (workdir / DATA).exists():
         return
     content = io.BytesIO()
@@ -82,7 +82,7 @@ def keep(workdir: pathlib.Path, record: DataRecord) -> None:
 
 
 def read(workdir: pathlib.Path) -> DataRecord | None:
-    """The record of a run; None where there is none. Raises UserError where it is damaged."""
+    """The record of a run; None if there is none. Raises UserError if it is damaged."""
     path = workdir / DATA
     if not path.exists():
         return None

@@ -56,7 +56,7 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None:
-    """Raises UserError where metrics.jsonl lacks a row of `due`, or a group of one.
+    """Raises UserError if metrics.jsonl lacks a row of `due`, or a group of one.
 
     due: by step, the groups of its row ("train", "validation", "test").
     """
@@ -70,7 +70,7 @@ def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None
 
 
 def check_finite(row: Row) -> None:
-    """Raises UserError where a number of the row is not finite: JSON has no such numbers."""
+    """Raises UserError if a number of the row is not finite: JSON has no such numbers."""
     for name, value in scalars(row).items():
         if not math.isfinite(value):
             raise UserError(

@@ -40,8 +40,8 @@ def factor_of(name: str, factors: Sequence[tuple[str, float]], default: float) -
 class Rules:
     """What every optimizer does to gradients and rates, by parameter name.
 
-    rates: factors on the learning rate, 1 where no pattern matches (NiN's last layer at a tenth).
-    decay: factors on the weight decay, 0 where none does (the kernels alone, as papers have it).
+    rates: factors on the learning rate, 1 if no pattern matches (NiN's last layer at a tenth).
+    decay: factors on the weight decay, 0 if none does (the kernels alone, as papers have it).
     clip_norm: the greatest L2 norm of the whole gradient; 0: as it is.
     """
 

@@ -68,7 +68,7 @@ def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedu
 
 
 def _warmup(total: int, in_steps: InSteps, warmup: str) -> int:
-    """The steps of a warm-up, "" for none. Raises UserError where the run ends before it does."""
+    """The steps of a warm-up, "" for none. Raises UserError if the run ends before it does."""
     count = in_steps("config.schedule.warmup", warmup) if warmup else 0
     if count > total:
         raise UserError(

@@ -59,7 +59,7 @@ class Trained:
     def pipeline(self, data_dir: str | None = None) -> input_pipeline.Pipeline:
         """The run's data set, with the preprocessing of this network; the caller closes it.
 
-        Raises UserError where the data set is not there.
+        Raises UserError if the data set is not there.
         """
         opened = input_pipeline.create(self.config, sharding.create_mesh(), data_dir)
         opened.use(self.record.statistics)
@@ -80,7 +80,7 @@ def load(
     """The trained network of `workdir`, at the "last" saved step, the "best" by validation, or N.
 
     Reads the workdir alone: no image, and of a checkpoint no optimizer state. mesh: the devices
-    that hold the network, all of them by default. Raises UserError where there is no such run or
+    that hold the network, all of them by default. Raises UserError if there is no such run or
     step.
     """
     xla_settings.check()

@@ -39,7 +39,7 @@ def writing(path: pathlib.Path) -> Iterator[None]:
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """Writes `content` whole or not at all: a reader never sees half a file, a crash leaves none.
 
-    Raises UserError where it cannot be written; what was there stays.
+    Raises UserError if it cannot be written; what was there stays.
     """
     partial = path.with_name(path.name + ".partial")
     with writing(path):
@@ -56,19 +56,19 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes `content` as JSON, whole or not at all. Raises UserError where it cannot."""
+    """Writes `content` as JSON, whole or not at all. Raises UserError if it cannot."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def require_writable(folder: pathlib.Path) -> None:
-    """Makes a folder. Raises UserError where no file can be written in it."""
+    """Makes a folder. Raises UserError if no file can be written in it."""
     with writing(folder):
         folder.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError where there is none."""
+    """The JSON object in a file. Raises UserError if there is none."""
     try:
         content = json.loads(path.read_bytes().decode())
     except OSError as error:
@@ -84,7 +84,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 def claim(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the workdir until the end of the block; the lock dies with the process.
 
-    Raises UserError where the folder cannot be written or another run holds it.
+    Raises UserError if the folder cannot be written or another run holds it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
