@@ -133,7 +133,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
         try:
             failed = runner.run_all(todo, flags.FLAGS.data_dir, at_once)
         except runner.Stopped as stop:
-            print(f"stopped ({stop}); run the same command again to go on", file=sys.stderr)
+            print(f"stopped ({stop}); run the same command again to continue", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None
 
     # Drawn from what there is.

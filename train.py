@@ -25,10 +25,10 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("workdir", None, "Folder of this run; the same folder resumes it.")
     flags.DEFINE_string(
-        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+        "data_dir", None, "Folder of prepared data; else TFDS_DATA_DIR, else TFDS's own default."
     )
     flags.DEFINE_bool(
-        "extend", False, "Let a run in the workdir go on to another --config.duration."
+        "extend", False, "Continue the run in the workdir to a longer --config.duration."
     )
     flags.DEFINE_bool(
         "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
@@ -64,7 +64,7 @@ STEPS_IN_FLIGHT = 16
 
 
 def main() -> None:
-    """Trains as the flags say."""
+    """Trains with the given flags."""
     given = flags.FLAGS
     jobs.join()
     config, workdir = command_line.config(), given.workdir
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def dry_run(config: ConfigDict) -> None:
-    """Checks a config and says what it would train; reads no image and writes nothing."""
+    """Checks a config and prints what it would train; reads no image and writes nothing."""
     run = experiments.create(config, sharding.create_mesh(), data=False)
     description = describe(run)
     print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
@@ -344,7 +344,7 @@ def say_changes(changes: Sequence[str]) -> None:
 
 
 def describe(run: Experiment) -> dict[str, Any]:
-    """The keys of result.json that say what ran."""
+    """The keys of result.json that describe the run."""
     return {
         "network": run.config.model.name,
         "params": run.traced.cost.params,

@@ -75,7 +75,7 @@ def parse(*, bare: str = "", listed: str = "") -> None:
 
 
 def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
-    """Words that are no flag as values: of the flag `listed` where that stands before, else `bare`.
+    """Words that are no flags become values: of the flag `listed` after it, else of `bare`.
 
     "name --listed a b" becomes "--bare=name --listed=a --listed=b".
     """
@@ -88,7 +88,7 @@ def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
         else:
             made.append(f"--{listed if in_list else bare}={word}")
     if in_list and not any(word.startswith(f"--{listed}=") for word in made):
-        made.append(f"--{listed}")  # absl says what is missing
+        made.append(f"--{listed}")  # absl's error names what is missing
     return made
 
 

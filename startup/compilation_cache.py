@@ -1,7 +1,7 @@
 """What XLA compiled is kept on disk: a second start of a program does not compile it again.
 
 The folder is `convnet-case-studies` in the user's cache (`$XDG_CACHE_HOME`, else `~/.cache`), or
-the one that `$CONVNETS_CACHE` names; CONVNETS_CACHE=off compiles anew every time. Any number of
+the one that `$CONVNETS_CACHE` names; CONVNETS_CACHE=off compiles every time. Any number of
 processes may share it: of an entry that is still being written, or that a kill cut short, jax warns
 that it cannot be read, and compiles. It may be deleted at any time. On NVIDIA GPUs jax keeps the
 results of autotuning in it too (jax's own default; not run here).

@@ -1,7 +1,7 @@
 """A job of several processes: joined to each other at the start, and ended all at once.
 
 Without `end` a process that met an error leaves the others waiting in a collective until a
-heartbeat is missed, and they then say so in dozens of lines.
+heartbeat is missed, and each then prints dozens of lines.
 """
 
 import os
@@ -17,7 +17,7 @@ from jax._src import distributed  # the key-value store of a job has no public n
 CLUSTER_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS")
 
 ENDED = "convnet_case_studies/ended"  # the status that all processes leave with
-LEFT = "convnet_case_studies/left/"  # of each process, that it knows
+LEFT = "convnet_case_studies/left/"  # set by each process that has noticed
 LOOK_SECONDS = 0.3
 GRACE_SECONDS = 5.0
 
@@ -38,7 +38,7 @@ def alone() -> bool:
 
 
 def end(line: str, status: int) -> NoReturn:
-    """Ends this process, and every other process of its job; the first to end says `line`."""
+    """Ends this process, and every other process of its job; the first to end prints `line`."""
     client = distributed.global_state.client
     if client is None:
         print(line, file=sys.stderr)

@@ -1,6 +1,6 @@
 """How a command lives with the shell that started it: SIGTERM, Ctrl-C, closed and broken streams.
 
-Imports the standard library alone and no slow part of it: a command calls `attach` before its other
+Imports only fast parts of the standard library: a command calls `attach` before its other
 imports, so that Ctrl-C during those is one line, too. Imports nothing of the project.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
-STOPPED = 130  # what shells say of a command that Ctrl-C ended
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command continues
+STOPPED = 130  # the status shells give a command that Ctrl-C ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Answer = Callable[[], None]
@@ -46,7 +46,7 @@ def answering(answer: Answer) -> Iterator[None]:
     """`answer` is called for each signal that comes during the block.
 
     In a process that is not attached (a notebook, a test) a handler calls it; Python allows those
-    in the main thread alone, elsewhere the signals keep their meaning.
+    only in the main thread; elsewhere the signals keep their meaning.
     """
     global _answer
     if attached():
@@ -72,7 +72,7 @@ def attached() -> bool:
 
 
 def leave(line: str, status: int) -> NoReturn:
-    """Says one line and ends the process at once, from whatever thread, whatever the others do."""
+    """Prints one line and ends the process at once, from any thread."""
     under = "\n" if os.isatty(2) else ""  # a bar, or the ^C that a terminal shows
     with contextlib.suppress(OSError):  # nobody may be there to read it
         os.write(2, f"{under}{line}\n".encode())  # sys.stderr may be held by another thread
@@ -126,7 +126,7 @@ def _open_streams() -> None:
 
 
 class _Lasting(io.FileIO):
-    """A stream whose reader may go, or whose disk may be full: what it says then is lost."""
+    """A stream whose reader may close, or whose disk may be full: the output is then lost."""
 
     def __init__(self, number: int):
         super().__init__(number, "w", closefd=False)

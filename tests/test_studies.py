@@ -304,7 +304,7 @@ def test_ended_it_leaves_no_run_behind(how: signal.Signals, tmp_path: pathlib.Pa
     if how == signal.SIGTERM:
         assert process.returncode == 75, errors
         assert errors.count("\n") == 1
-        assert "run the same command again to go on" in errors
+        assert "run the same command again to continue" in errors
     until = time.monotonic() + 60
     for config in found:
         while True:

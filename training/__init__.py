@@ -1,4 +1,4 @@
-"""The parts that train.py calls, each file one part, each function callable alone.
+"""The parts that train.py calls, one part a file, each function callable by itself.
 
 May import augmentations, configs, data, errors, inspection, input_pipeline, models, randomness,
 sharding, startup.

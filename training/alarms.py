@@ -1,4 +1,4 @@
-"""What a run says aloud when it goes wrong in the ways that these networks go wrong.
+"""Alarms for the ways in which training these networks goes wrong.
 
 The loss may never leave ln(classes) (a bad start: VGG's and NiN's printed weights), a side head may
 be stuck while the trunk learns, and the devices may wait for images.
@@ -21,7 +21,7 @@ WAITING = 0.5
 
 
 class Alarms:
-    """Looks at the logged rows; each kind of alarm is said once a process.
+    """Checks the logged rows; each kind of alarm is printed once a process.
 
     chance: the loss of a blind guess, ln(classes); None if the loss has no such value (RBF).
     after: the step from which the loss must have left it; 0: never looked at.
@@ -47,7 +47,7 @@ class Alarms:
         return share
 
     def of_row(self, row: Mapping[str, Any]) -> list[str]:
-        """The alarms of a row's training losses: a function of the row alone."""
+        """The alarms of a row's training losses: a function of the row only."""
         train = row.get("train")
         if train is None or self.chance is None or not self.after or row["step"] < self.after:
             return []
@@ -71,7 +71,7 @@ class Alarms:
         ]
 
     def unsaid(self, row: Mapping[str, Any]) -> list[str]:
-        """The alarms of a complete row that have not been said yet, as lines for the terminal."""
+        """The alarms of a complete row not printed yet, as lines for the terminal."""
         lines = list(row.get("alarms", ()))
         share = row.get("clock", {}).get("waiting", 0.0)
         if share > WAITING:

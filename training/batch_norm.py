@@ -1,4 +1,4 @@
-"""The running statistics of batch norm, taken anew with the final weights.
+"""The running statistics of batch norm, recomputed for the final weights.
 
 During training they are exponential averages over weights that move. The authors of the residual
 networks computed the final ones over a large training batch instead (their release's own words);

@@ -1,8 +1,8 @@
 """Checkpoints: written by Orbax in the background, guarded by a sha256 per leaf beside the arrays.
 
-Orbax alone restores an array with a flipped bit without a word. Here every leaf is compared with
-its digest on restore; where one differs, the next older checkpoint is used and a warning says so.
-The damaged one is moved aside, so that its step is saved anew.
+Orbax does not detect bit flips in arrays. Every leaf is compared with its digest on restore. If
+one differs, the next older checkpoint is used, with a warning, and the damaged one is moved aside,
+so that its step is saved again.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from training.workdirs import FOLDER, MADE_OF
 METRIC = "validation_error"
 STATE = "state"
 METADATA = "made_of"
-ASIDE = "damaged-{}"  # by step: Orbax lists names that are numbers alone
+ASIDE = "damaged-{}"  # by step: Orbax lists only names that are numbers
 
 # What says nothing about the files: another attempt may succeed. TensorStore raises ValueError for
 # everything, with one of these words in its text.
@@ -187,7 +187,7 @@ class Checkpoints:
         if damaged:
             raise UserError(
                 f"{self.folder}: every checkpoint is damaged "
-                f"(steps {', '.join(map(str, sorted(damaged)))}); move them away to start anew"
+                f"(steps {', '.join(map(str, sorted(damaged)))}); move them away to start again"
             )
         return None
 
@@ -217,7 +217,7 @@ class Checkpoints:
                 )
 
     def _move_aside(self, steps: list[int]) -> None:
-        """Renames the checkpoints of `steps`, so that they can be saved anew; deletes nothing."""
+        """Renames the checkpoints of `steps`, so that they can be saved again; deletes nothing."""
         if jax.process_index() == 0:
             for step in steps:
                 names = (ASIDE.format(step) + (f"-{n}" if n else "") for n in itertools.count())
@@ -277,7 +277,7 @@ class Checkpoints:
     def _require_same_network(self, where: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         """Raises AnotherNetwork if `where` does not hold arrays named and shaped like `wanted`.
 
-        Orbax would say so too, in many lines.
+        Orbax's own error has many lines.
         """
         handler = ocp.PyTreeCheckpointHandler()
         try:
@@ -319,7 +319,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says nothing about the files themselves."""
+    """Whether an error, or its cause, is not about the files themselves."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in PASSING:
             return True

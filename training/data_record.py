@@ -91,7 +91,7 @@ def read(workdir: pathlib.Path) -> DataRecord | None:
             arrays = dict(stored)
         about = json.loads(str(arrays.pop(ABOUT)))
         fields = about["dataset"]
-        for name in ("shape", "class_names"):  # JSON knows no tuples
+        for name in ("shape", "class_names"):  # JSON has no tuples
             fields[name] = None if fields[name] is None else tuple(fields[name])
         statistics: dict[str, tuple[np.ndarray, ...]] = {}
         for key in sorted(arrays, key=lambda key: (key.split("/")[0], int(key.split("/")[1]))):
@@ -127,7 +127,7 @@ def adopt(workdir: pathlib.Path, pipeline: Any) -> DataRecord:
 
 
 def changes(before: DataRecord, now: DataRecord) -> list[str]:
-    """What differs in the data set, in words; the coarsest alone, since the others follow."""
+    """What differs in the data set, in words: the coarsest only, the others follow from it."""
     found = class_changes(before.dataset, now.dataset)
     if not found and before.dataset.shape != now.dataset.shape:
         found = [f"images of {before.dataset.shape} then, {now.dataset.shape} now"]

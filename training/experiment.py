@@ -141,7 +141,7 @@ def create(
 ) -> Experiment:
     """Builds all parts of `config`. Raises UserError, one line that names the wrong field.
 
-    data: False leaves the images alone; the pipeline then knows their shape and number, no more.
+    data: False reads no images; the pipeline then has only their shape and number.
     """
     fields.check(config)
     pipeline: Any = (

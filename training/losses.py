@@ -78,7 +78,7 @@ class Loss:
         return ("loss", "error", *terms, *(f"error_{name}" for name in side))
 
     def only(self, heads: Sequence[str]) -> "Loss":
-        """The same loss of the main head and `heads` alone: what evaluation reports."""
+        """The same loss of only the main head and `heads`, as evaluation reports it."""
         return Loss(self.per_example, {name: self.weights[name] for name in (MAIN, *heads)})
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:

@@ -191,7 +191,7 @@ def _summary(row: Row) -> dict[str, Any]:
 
 
 def packed(wrong: np.ndarray) -> dict[str, Any]:
-    """Which images were wrong, bool [images], as it stands in result.json."""
+    """Which images were wrong, bool [images], from the form in result.json."""
     bits = base64.b64encode(np.packbits(wrong).tobytes()).decode()
     return {"images": len(wrong), "bits": bits}
 

@@ -1,7 +1,7 @@
 """Optimizers by name, built on optax; each takes the step's learning rate as an argument.
 
 The rate comes from outside (`update(..., learning_rate=...)`), because a schedule may depend on
-the run so far and because the papers differ in whether the rate stands inside the velocity.
+the run so far and because the papers differ in whether the rate is inside the velocity.
 What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules`.
 """
 
@@ -41,7 +41,7 @@ class Rules:
     """What every optimizer does to gradients and rates, by parameter name.
 
     rates: factors on the learning rate, 1 if no pattern matches (NiN's last layer at a tenth).
-    decay: factors on the weight decay, 0 if none does (the kernels alone, as papers have it).
+    decay: factors on the weight decay, 0 if none does (only kernels decay, as in the papers).
     clip_norm: the greatest L2 norm of the whole gradient; 0: as it is.
     """
 
@@ -103,7 +103,7 @@ def caffe_sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimize
 
 
 def adam(rules: Rules, *, b1: float, b2: float, epsilon: float, weight_decay: float) -> Optimizer:
-    """Kingma and Ba 2015. The weight decay stands in the gradient, as in the other optimizers."""
+    """Kingma and Ba 2015. The weight decay is part of the gradient, as in the other optimizers."""
     return optax.chain(
         rules.gradient(weight_decay),
         optax.scale_by_adam(b1, b2, epsilon),
@@ -117,8 +117,8 @@ def levenberg_marquardt(
 ) -> Optimizer:
     """w ← w − rate/(mu + h)·g with h the curvature of each weight: LeCun et al. 1998, eq. 21.
 
-    h is estimated on `patterns` images before each pass and frozen in it. For LeNet-5 alone, whose
-    layers the estimate knows; the rate is the paper's η.
+    h is estimated on `patterns` images before each pass and frozen in it. Only for LeNet-5,
+    whose layers the estimate is written for; the rate is the paper's η.
     """
     return optax.chain(
         rules.gradient(weight_decay),

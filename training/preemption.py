@@ -1,6 +1,6 @@
 """SIGTERM (a scheduler wants the machine) and Ctrl-C: finish the step, save, leave with status 75.
 
-Run the same command again and it goes on from the saved step. Where there is no step to finish, and
+The same command resumes from the saved step. If there is no step to finish, and
 for the second signal, it leaves at once and names what is on the disk: a run that is cut off
 anywhere resumes. Imports nothing slow, see `shell`.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from startup import shell
 
 EXIT_STATUS = shell.TRY_AGAIN
-AGAIN = "run the same command again to go on"
+AGAIN = "run the same command again to continue"
 
 
 class Preempted(Exception):
@@ -30,7 +30,7 @@ class Preemption:
     """Notices a request to stop. Use as a context manager around the training loop.
 
     In a job of several processes jax.distributed notices SIGTERM itself and lets all processes
-    agree on the step to stop after; alone, `shell` does.
+    agree on the step to stop after; in a single process `shell` decides.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -70,7 +70,7 @@ class Preemption:
 
 
 def leave(workdir: pathlib.Path | None) -> None:
-    """Ends the process at once and says what of the run is on the disk."""
+    """Ends the process at once and names the saved steps on the disk."""
     if workdir is None or not (workdir / "config.json").exists():
         shell.leave("stopped; nothing was written", shell.STOPPED)
     saved = sorted(

@@ -1,4 +1,4 @@
-"""What a run says on the terminal: the plan before it, one progress display, the table after it."""
+"""What a run prints on the terminal: its progress, and the table after it."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name: the rate of a step, of the step alone or of the run so far.
+"""Learning-rate schedules by name: the rate of a step, from the step or from the run so far.
 
 `config.schedule` holds the name and the schedule's own fields; durations in it ("32000 steps",
 "30 epochs") are read like all durations. What a schedule keeps of the run is its state: part
@@ -46,7 +46,7 @@ class Schedule:
 
 
 def of_step(rate: Callable[[jax.Array], jax.Array], *, of_total: bool = False) -> Schedule:
-    """A schedule of the step alone, or of the step and the number of steps."""
+    """A schedule of only the step, or of the step and the number of steps."""
     return Schedule(lambda state, step: rate(step), of_total=of_total)
 
 
@@ -132,7 +132,7 @@ def steps_after_error(
     """As `steps`, with the flat warm-up until the training error is below `below`.
 
     He et al. 2016a, section 4.2, for 110 layers: 0.01 "until the training error is below 80%". The
-    error is the mean over each stretch of `over`, a batch's alone being noise.
+    error is the mean over each stretch of `over`: that of one batch is noise.
     """
     later = _dropping(in_steps, rate, drops, factor)
     stretch = in_steps("config.schedule.over", over)

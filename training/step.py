@@ -32,7 +32,7 @@ class TrainState(struct.PyTreeNode):
         them, the last step's learning rate, and the first step whose loss was not finite (−1:
         none). Part of the state, so that a run cut off between two rows logs the same rows when it
         resumes.
-    schedule_state: what the schedule keeps of the run; {} where the rate depends on the step alone.
+    schedule_state: what the schedule keeps of the run; {} if the rate depends only on the step.
     averages: averaged params and batch_stats; {} where there are none.
     """
 

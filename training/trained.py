@@ -79,7 +79,7 @@ def load(
 ) -> Trained:
     """The trained network of `workdir`, at the "last" saved step, the "best" by validation, or N.
 
-    Reads the workdir alone: no image, and of a checkpoint no optimizer state. mesh: the devices
+    Reads only the workdir: no images, and no optimizer state of the checkpoint. mesh: the devices
     that hold the network, all of them by default. Raises UserError if there is no such run or
     step.
     """

@@ -162,7 +162,7 @@ def adopt_config(
     if config["bn_recompute_batches"] and (workdir / RESULT).exists():
         raise UserError(
             f"--extend: {workdir} is finished, and config.bn_recompute_batches has replaced its "
-            "running statistics: training cannot go on from there"
+            "running statistics: training cannot continue from there"
         )
     write_json(path, config)
 
