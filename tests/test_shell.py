@@ -60,8 +60,8 @@ def test_a_signal_is_one_line_whatever_the_main_thread_does(
         _, said = process.communicate(timeout=30)
         assert process.returncode == (75 if begun else 130)
         expected = (
-            f"stopped at once; saved steps in {tmp_path}: 4, 12; run the same command again to go "
-            "on\n"
+            f"stopped at once; saved steps in {tmp_path}: 4, 12; run the same command again to "
+            "continue\n"
         )
         assert said == (expected if begun else "stopped; nothing was written\n")
 
