@@ -39,8 +39,10 @@ from startup import shell
 from training import preemption
 shell.attach(preemption.leaving(sys.argv))
 print("ready")
-# As a compilation does: the main thread runs no bytecode for a minute.
-import ctypes; ctypes.CDLL(None).sleep(60)
+# As a compilation does: the main thread runs no bytecode for a minute. A signal ends C's sleep early.
+import ctypes
+while True:
+    ctypes.CDLL(None).sleep(60)
 """
 
 
