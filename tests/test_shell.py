@@ -39,7 +39,7 @@ from startup import shell
 from training import preemption
 shell.attach(preemption.leaving(sys.argv))
 print("ready")
-# As a compilation does: the main thread runs no bytecode for a minute. A signal ends C's sleep early.
+# As a compilation does: the main thread runs no bytecode for a minute. A signal ends C's sleep.
 import ctypes
 while True:
     ctypes.CDLL(None).sleep(60)
