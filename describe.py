@@ -162,6 +162,8 @@ def parse(text: str) -> dict[str, Any]:
         field, equals, value = item.partition("=")
         if not equals or not field.strip():
             raise UserError(f"{text}: {item!r} is not field=value")
+        if field.strip() in spec:
+            raise UserError(f"{text}: {field.strip()} is given twice")
         spec[field.strip()] = files.literal(value.strip())
     return spec
 

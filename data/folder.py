@@ -67,7 +67,7 @@ class FolderSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         encoded, label = self.encoded(index)
         try:
-            return {"image": images.decode(encoded, 3), "label": label}
+            return {"image": images.decode(encoded, 3, upright=True), "label": label}
         except ValueError as error:
             raise Damaged(*self.place(index), str(error)) from error
 

@@ -34,12 +34,14 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def decode(encoded: bytes, channels: int) -> np.ndarray:
+def decode(encoded: bytes, channels: int, *, upright: bool = False) -> np.ndarray:
     """Returns the pixels of a PNG or JPEG file as uint8 [H, W, channels].
 
     `channels` is 1 (grey) or 3 (RGB). Grey, palette and CMYK files are converted, 16 bits are
-    scaled to 8, transparency is dropped. What EXIF says of the camera's orientation is undone, so
-    that phone pictures stand upright.
+    scaled to 8, transparency is dropped.
+    upright: turn the pixels as EXIF says the camera was held. For a user's own photographs; a
+    published set is taken as stored, as in the papers' code and torchvision's, where ImageNet's
+    few rotated files stay on their side.
     Raises ValueError, in one line, on anything that is not a whole image of at least 2×2 pixels.
     """
     try:
@@ -51,7 +53,8 @@ def decode(encoded: bytes, channels: int) -> np.ndarray:
             elif image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-            pixels = UPRIGHT.get(_orientation(opened), lambda p: p)(pixels)
+            if upright:
+                pixels = UPRIGHT.get(_orientation(opened), lambda p: p)(pixels)
     except UnidentifiedImageError as error:
         raise ValueError("neither a PNG nor a JPEG image") from error
     # Pillow's readers also let the built-in errors of their parsing through.

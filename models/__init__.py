@@ -19,6 +19,9 @@ from models.presets import Preset
 
 __all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
 
+# Far above any network's and image's; beyond them XLA and NumPy overflow.
+MAX_WIDTH, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 1_000_000, 100_000, 10_000
+
 NETWORKS: dict[str, Preset] = {
     **lenet.PRESETS,
     **alexnet.PRESETS,
@@ -62,9 +65,10 @@ def create(spec: Mapping[str, Any]) -> Network:
     for key, value in overrides.items():
         if key not in fields:
             raise ValueError(f"{name} has no field {key!r}; fields: {', '.join(sorted(fields))}")
-        if key == "input" and type(value) is int:
-            value = (value, value, fields[key][-1])
-        fields[key] = _matching(key, value, fields[key])
+        if key == "input":
+            fields[key] = _input(value, fields[key][-1])
+        else:
+            fields[key] = _matching(key, value, fields[key])
     if fields["initializer"] not in ("paper", *INITIALIZERS):
         raise ValueError(
             f"initializer: {fields['initializer']!r} is none of paper, {', '.join(INITIALIZERS)}"
@@ -74,11 +78,32 @@ def create(spec: Mapping[str, Any]) -> Network:
             raise ValueError(
                 f"{key}: {fields[key]!r} is none of float32, bfloat16, float16, float64"
             )
-    if not fields["width"] > 0:
-        raise ValueError(f"width: must be above 0, not {fields['width']}")
-    if fields["num_classes"] < 1:
-        raise ValueError(f"num_classes: must be 1 or more, not {fields['num_classes']}")
+    if not 0 < fields["width"] <= MAX_WIDTH:  # nan fails, too
+        raise ValueError(f"width: must be above 0, at most {MAX_WIDTH}, not {fields['width']}")
+    if not 1 <= fields["num_classes"] <= MAX_CLASSES:
+        raise ValueError(
+            f"num_classes: must be from 1 to {MAX_CLASSES}, not {fields['num_classes']:.6g}"
+        )
     return chosen.network(**fields)
+
+
+def _input(value: Any, channels: int) -> tuple[int, int, int]:
+    """(height, width, channels) of the `input` field; one number is the side of a square."""
+    if type(value) is int:
+        value = (value, value, channels)
+    limits = (MAX_SIDE, MAX_SIDE, MAX_CHANNELS)
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != len(limits)
+        or not all(
+            type(n) is int and 1 <= n <= limit for n, limit in zip(value, limits, strict=True)
+        )
+    ):
+        raise ValueError(
+            f"input: {value!r} is not (height, width, channels), whole numbers from 1 to {limits}"
+        )
+    height, width, depth = value
+    return height, width, depth
 
 
 def _matching(field: str, value: Any, default: Any) -> Any:

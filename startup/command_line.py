@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -149,6 +150,12 @@ def check_picture(flag: str, path: str) -> None:
         raise UserError(f"{flag}: {path} must end in {', '.join(PICTURES)}")
     if not os.path.isdir(folder):
         raise UserError(f"{flag}: there is no folder {folder}")
+    if os.path.isdir(path):
+        raise UserError(f"{flag}: {path} is a folder")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{flag}: {folder} cannot be written ({error.strerror})") from None
 
 
 def _parse(arguments: list[str]) -> None:
@@ -221,6 +228,7 @@ def bad_ground(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "bad_alloc" in text:
         return (
             "the memory is exhausted; a smaller config.batch_size or config.eval.batch_size needs "
-            "less, or more config.gradient_accumulation"
+            "less, or more config.gradient_accumulation, or config.model.remat=True where the "
+            "network has that field"
         )
     return None
