@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from models.batch_norm import normalised
 from models.convolution import convolve, patches
 
 Initializer = Callable[..., jax.Array]
@@ -109,18 +110,12 @@ class BatchNorm(nn.Module):
             )
         wide_x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         grouped = wide_x.reshape(x.shape[0] // group, group, *x.shape[1:])
-        axes = tuple(range(1, grouped.ndim - 1))
-        mean = grouped.mean(axes, keepdims=True)
-        # The deviations sum to zero, so the variance has no gradient through the mean.
-        var = jnp.square(grouped - lax.stop_gradient(mean)).mean(axes, keepdims=True)
+        y, (mean, var) = normalised(self.epsilon, grouped, scale, shift)
         if not self.is_initializing():
             keep = self.momentum
             mean_of.value = keep * mean_of.value + (1 - keep) * mean.mean(0).reshape(channels)
             var_of.value = keep * var_of.value + (1 - keep) * var.mean(0).reshape(channels)
-        wide = (1,) * (grouped.ndim - 1) + (-1,)
-        factor = lax.rsqrt(var + self.epsilon) * scale.reshape(wide)
-        offset = shift.reshape(wide) - mean * factor
-        return (grouped * factor + offset).reshape(x.shape).astype(self.dtype)
+        return y.reshape(x.shape).astype(self.dtype)
 
 
 class Conv(nn.Module):

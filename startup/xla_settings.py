@@ -1,13 +1,18 @@
-"""Settings that XLA reads once, when jax touches its first device: to be applied before that.
+"""Settings for XLA that work only before jax touches its first device: flags and memory.
 
 jaxlib before 0.12 computes some float32 reductions wrong under `jit` on CPU, without an error: with
 i = arange(32769), x = stack((i, 0i, 0i), axis=1) and m = eye(3), the last value of
 vmap(lambda r: sum((m @ r)**2))(x) is 1,073,741,824 eager and 1,065,369,600 jitted in 0.10.2. The
-cause is the kind "reduce" of its YNNPACK fusions; without it convolutions stay as fast. Imports
-nothing of the project, and not jax.
+cause is the kind "reduce" of its YNNPACK fusions; without it convolutions stay as fast.
+
+XLA on CPU allocates the arrays of a step anew each time. By default glibc returns such large blocks
+to the system, which then has to fill every page with zeros again: a fifth of a ResNet-20 step.
+Imports nothing of the project, and not jax.
 """
 
+import ctypes
 import os
+import platform
 import re
 import warnings
 from importlib import metadata
@@ -16,11 +21,24 @@ WRONG_BEFORE = (0, 12)  # jaxlib, major and minor version
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 
 
+# The parameters of glibc's mallopt, by their numbers in malloc.h, and their values: all blocks from
+# the heap, which never shrinks, grows by 256 MiB, and is one for all threads.
+MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, -1), "TOP_PAD": (-2, 2**28)}
+MALLOC |= {"ARENA_MAX": (-8, 1)}
+
+
 def apply() -> None:
-    """Adds the flags that this jaxlib needs to $XLA_FLAGS; the user's own value of one stays."""
+    """Adds the flags that this jaxlib needs to $XLA_FLAGS, and has malloc keep freed memory.
+
+    The user's own value of a flag stays.
+    """
     given = os.environ.get("XLA_FLAGS", "")
     if needed() and FUSIONS not in given:
         os.environ["XLA_FLAGS"] = f"{given} {FUSIONS}=-reduce".strip()
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in MALLOC.values():
+            libc.mallopt(parameter, value)
 
 
 def needed() -> bool:

@@ -315,6 +315,33 @@ def test_batch_norm_gradient_is_the_difference_quotient():
     )
 
 
+@pytest.mark.parametrize("group", [0, 2])
+def test_batch_norm_gradients_are_those_of_its_definition(group):
+    """By x, scale and shift, in float64 against jax's derivative of the formula."""
+    with jax.enable_x64():
+        draw = np.random.default_rng(20)
+        x, g = draw.standard_normal((2, 6, 3, 2, 4))
+        params = dict(zip(("scale", "bias"), draw.standard_normal((2, 4)), strict=True))
+        layer = BatchNorm(group=group, dtype=jnp.float64, param_dtype=jnp.float64)
+        statistics = layer.init(jax.random.key(0), x, train=False)["batch_stats"]
+
+        def ours(x, params):
+            variables = {"params": params, "batch_stats": statistics}
+            return layer.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+
+        def formula(x, params):
+            groups = x.reshape(-1, group or 6, *x.shape[1:])
+            mean, var = (f(groups, (1, 2, 3), keepdims=True) for f in (jnp.mean, jnp.var))
+            wide = {name: value.reshape(1, 1, 1, 1, 4) for name, value in params.items()}
+            normed = (groups - mean) / jnp.sqrt(var + 1e-5)
+            return (normed * wide["scale"] + wide["bias"]).reshape(x.shape)
+
+        for got, want in zip(
+            *(jax.tree.leaves(jax.vjp(f, x, params)[1](g)) for f in (ours, formula)), strict=True
+        ):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * np.abs(want).max())
+
+
 def test_batch_norm_starts_from_zero_mean_and_unit_variance():
     x = jnp.asarray(normal(18, 4, 2, 2, 3)) + 5
     stats = BatchNorm().init(jax.random.key(0), x, train=True)["batch_stats"]
