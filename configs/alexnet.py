@@ -15,7 +15,7 @@ deviates  paper: 10,000 training images are held out to decide when the rate dro
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, drop_on_plateau, smoke, synthetic
+from configs.base import IMAGE_SETS, base, colour_images, drop_on_plateau, smoke
 
 NETS = (
     "alexnet_2012",
@@ -23,15 +23,6 @@ NETS = (
     "alexnet_2012_one_gpu",
     "alexnet_owt_torchvision",
     "alexnet_owt_footnote_widths",
-)
-DATA = (
-    "digits",
-    "fashion_mnist",
-    "fashion_mnist_scenes",
-    "cifar10",
-    "imagenette",
-    "imagenet2012",
-    "synthetic",
 )
 SMALL_SIZE = 99  # gives maps of 23, 11, 5 and 2 pixels
 
@@ -44,7 +35,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     chosen = parse(
         argument,
         net=NETS,
-        data=DATA,
+        data=IMAGE_SETS,
         scale=("small", "paper", "smoke"),
         init=("auto", "paper", "recommended"),
     )
@@ -63,11 +54,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     }
     if init == "recommended":
         config.model.bias_one = 0.0
-    config.data.name = data
-    config.data.size = SMALL_SIZE if small else full
-    config.data.channels = 3
-    if data == "synthetic":
-        config.data.name = synthetic((full, full, 3), 1000)
+    colour_images(config, data, side=SMALL_SIZE if small else full, printed=full)
     config.batch_size = 128
     config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 5e-4}
     if small:

@@ -6,6 +6,17 @@ A field is here only if some part of the code reads it (a test shows it). Durati
 
 from ml_collections import ConfigDict
 
+# The sets that the nets of ImageNet train on, at their own size or small.
+IMAGE_SETS = (
+    "digits",
+    "fashion_mnist",
+    "fashion_mnist_scenes",
+    "cifar10",
+    "imagenette",
+    "imagenet2012",
+    "synthetic",
+)
+
 
 def base() -> ConfigDict:
     """A config of all shared fields. `model`, `optimizer` and `schedule` take further fields.
@@ -67,6 +78,13 @@ def base() -> ConfigDict:
 def synthetic(shape: tuple[int, int, int], classes: int, train: int = 256, test: int = 64) -> str:
     """The name of a generated data set."""
     return f"synthetic:{'x'.join(map(str, shape))}:{classes}:{train}:{test}"
+
+
+def colour_images(config: ConfigDict, data: str, *, side: int, printed: int) -> None:
+    """Images of a set of IMAGE_SETS in colour, `side` pixels a side; synthetic: `printed`."""
+    config.data.name = synthetic((printed, printed, 3), 1000) if data == "synthetic" else data
+    config.data.size = side
+    config.data.channels = 3
 
 
 def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None:

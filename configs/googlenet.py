@@ -16,17 +16,8 @@ deviates  paper: batch 32, rate 0.01, decay 2·10⁻⁴ and 250 epochs are those
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, smoke, synthetic
+from configs.base import IMAGE_SETS, base, smoke, synthetic
 
-DATA = (
-    "digits",
-    "fashion_mnist",
-    "fashion_mnist_scenes",
-    "cifar10",
-    "imagenette",
-    "imagenet2012",
-    "synthetic",
-)
 HEADS = ("aux1", "aux2")
 
 
@@ -40,7 +31,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         aux=("on", "off"),
         solver=("paper", "quick"),
         module=("reduced", "naive"),
-        data=DATA,
+        data=IMAGE_SETS,
         scale=("small", "paper", "smoke"),
     )
     data, scale = chosen["data"], chosen["scale"]

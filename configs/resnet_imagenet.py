@@ -14,18 +14,9 @@ deviates  paper: 10,000 training images are held out to decide when the rate dro
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, drop_at, drop_on_plateau, smoke, synthetic
+from configs.base import IMAGE_SETS, base, colour_images, drop_at, drop_on_plateau, smoke
 from errors import UserError
 
-DATA = (
-    "digits",
-    "fashion_mnist",
-    "fashion_mnist_scenes",
-    "cifar10",
-    "imagenette",
-    "imagenet2012",
-    "synthetic",
-)
 BASIC, BOTTLENECK = (18, 34), (50, 101, 152)
 
 
@@ -39,7 +30,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         depth=(*BASIC, *BOTTLENECK, 200),
         shortcut=("auto", "none", "A", "B", "C"),
         version=("auto", "v1", "v1_5"),
-        data=DATA,
+        data=IMAGE_SETS,
         scale=("small", "paper", "smoke"),
     )
     data, scale, depth = chosen["data"], chosen["scale"], chosen["depth"]
@@ -54,11 +45,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         "batch_norm_group": 32,  # images normalised together: what one of the eight GPUs held
         "remat": False,
     }
-    config.data.name = data
-    config.data.size = 64 if small else 224
-    config.data.channels = 3
-    if data == "synthetic":
-        config.data.name = synthetic((224, 224, 3), 1000)
+    colour_images(config, data, side=64 if small else 224, printed=224)
     config.optimizer = {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
     if small:
         config.batch_size = 64

@@ -18,19 +18,10 @@ deviates  paper: He's initial weights for all nets instead of a start from a tra
 from ml_collections import ConfigDict
 
 from configs.arguments import parse
-from configs.base import base, drop_on_plateau, smoke, synthetic
+from configs.base import IMAGE_SETS, base, colour_images, drop_on_plateau, smoke
 
 COLUMNS = ("A", "A_LRN", "B", "C", "D", "E", "B_5x5")
 NETS = tuple(f"vgg_{column}" for column in COLUMNS) + tuple(f"vgg_{c}_bn" for c in "ABCDE")
-DATA = (
-    "digits",
-    "fashion_mnist",
-    "fashion_mnist_scenes",
-    "cifar10",
-    "imagenette",
-    "imagenet2012",
-    "synthetic",
-)
 # Short side of the training images: section 3.1.
 SCALES = {
     "256": "random_crop(side=256)",
@@ -48,7 +39,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         argument,
         net=NETS,
         s=tuple(SCALES),
-        data=DATA,
+        data=IMAGE_SETS,
         scale=("small", "paper", "smoke"),
     )
     data, scale = chosen["data"], chosen["scale"]
@@ -64,11 +55,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     }
     if chosen["net"].endswith("_bn"):
         config.model.batch_norm_group = 32
-    config.data.name = data
-    config.data.size = 32 if small else 224
-    config.data.channels = 3
-    if data == "synthetic":
-        config.data.name = synthetic((224, 224, 3), 1000)
+    colour_images(config, data, side=32 if small else 224, printed=224)
     config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 5e-4}
     if small:
         config.batch_size = 32
