@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from data import (
     DATASETS,
@@ -100,15 +101,28 @@ def _obtain(
     return archives.download(recipe.archives, home / "downloads" / name)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
+    parser = _Parser(prog="python -m data.prepare", description=__doc__)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(DATASETS)}, folder:PATH")
     parser.add_argument("--archives", metavar="DIR", help="take the archives from this folder")
     parser.add_argument(
         "--data_dir", metavar="DIR", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
     )
     options = parser.parse_args(arguments)
+    for flag in ("archives", "data_dir"):
+        if getattr(options, flag) == "":
+            parser.error(f"--{flag}: is empty")
+    if options.archives is not None and not Path(options.archives).expanduser().is_dir():
+        parser.error(f"--archives: there is no folder {options.archives}")
     try:
         entry = dataset(options.name)
         counts = " and ".join(f"{count:,} {split}" for split, count in entry.splits.items())

@@ -16,6 +16,8 @@ from data.images import encode_png
 from data.shards import Examples, Shards
 from errors import UserError
 
+LARGEST_SIDE = 4096  # as config.data.size
+
 
 def describe(name: str, parameters: str) -> Dataset:
     """Returns the set that HxWxC:CLASSES[:TRAIN[:TEST]] describes. Raises UserError."""
@@ -29,6 +31,8 @@ def describe(name: str, parameters: str) -> Dataset:
         )
     default = DATASETS["synthetic"].splits
     height, width, channels, classes = (int(match[i]) for i in range(1, 5))
+    if max(height, width) > LARGEST_SIDE:
+        raise UserError(f"data set {name!r}: a side must be from 1 to {LARGEST_SIDE}")
     splits = {"train": int(match[5] or default["train"]), "test": int(match[6] or default["test"])}
     return Dataset(name, (height, width, channels), classes, None, splits, "resident")
 

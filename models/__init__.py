@@ -6,8 +6,9 @@ package out whole. May import nothing of the project.
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from models.presets import Preset
 __all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
 
 # Far above any network's and image's; beyond them XLA and NumPy overflow.
-MAX_WIDTH, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 1000, 1_000_000, 100_000, 10_000
+MAX_WIDTH, MAX_SIDE, MAX_CHANNELS, MAX_NUMBER = 1000, 100_000, 10_000, 1_000_000
 
 NETWORKS: dict[str, Preset] = {
     **lenet.PRESETS,
@@ -56,19 +57,19 @@ def create(spec: Mapping[str, Any]) -> Network:
     if name is None:
         raise ValueError("the network needs a name")
     chosen = preset(name)
-    defaults = {
-        field.name: field.default
+    known = {
+        field.name: field
         for field in dataclasses.fields(chosen.network)
         if field.init and field.name not in ("parent", "name")
     }
-    fields = {**defaults, **chosen.fields}
+    fields = {key: field.default for key, field in known.items()} | dict(chosen.fields)
     for key, value in overrides.items():
         if key not in fields:
             raise ValueError(f"{name} has no field {key!r}; fields: {', '.join(sorted(fields))}")
         if key == "input":
             fields[key] = _input(value, fields[key][-1])
         else:
-            fields[key] = _matching(key, value, fields[key])
+            fields[key] = _matching(key, value, known[key].type)
     if fields["initializer"] not in ("paper", *INITIALIZERS):
         raise ValueError(
             f"initializer: {fields['initializer']!r} is none of paper, {', '.join(INITIALIZERS)}"
@@ -78,12 +79,13 @@ def create(spec: Mapping[str, Any]) -> Network:
             raise ValueError(
                 f"{key}: {fields[key]!r} is none of float32, bfloat16, float16, float64"
             )
-    if not 0 < fields["width"] <= MAX_WIDTH:  # nan fails, too
+    if not 0 < fields["width"] <= MAX_WIDTH:
         raise ValueError(f"width: must be above 0, at most {MAX_WIDTH}, not {fields['width']}")
-    if not 1 <= fields["num_classes"] <= MAX_CLASSES:
-        raise ValueError(
-            f"num_classes: must be from 1 to {MAX_CLASSES}, not {fields['num_classes']:.6g}"
-        )
+    if fields["num_classes"] < 1:
+        raise ValueError(f"num_classes: must be 1 or more, not {fields['num_classes']}")
+    for key, value in fields.items():
+        if key.endswith("dropout") and not 0 <= value < 1:
+            raise ValueError(f"{key}: must be from 0 to below 1, not {value}")
     return chosen.network(**fields)
 
 
@@ -106,15 +108,37 @@ def _input(value: Any, channels: int) -> tuple[int, int, int]:
     return height, width, depth
 
 
-def _matching(field: str, value: Any, default: Any) -> Any:
-    """`value` in the type of the field's default: lists become tuples, ints become floats."""
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+def _matching(field: str, value: Any, kind: Any) -> Any:
+    """`value` in the type of its field: lists become tuples, ints become floats."""
+    try:
+        return _as(value, kind)
+    except TypeError:
+        name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
+        raise ValueError(f"{field}: {value!r} is not of type {name}") from None
+    except ValueError as error:
+        raise ValueError(f"{field}: {value!r}: {error}") from None
+
+
+def _as(value: Any, kind: Any) -> Any:
+    """Raises TypeError if `value` is of another type, ValueError if a number is out of range."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        kinds = get_args(kind)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        if len(kinds) != len(value):
+            raise TypeError
+        return tuple(_as(item, each) for item, each in zip(value, kinds, strict=True))
+    if kind is float and type(value) is int and abs(value) <= MAX_NUMBER:
         value = float(value)
-    if default is None or default is dataclasses.MISSING or type(value) is type(default):
-        return value
-    raise ValueError(f"{field}: {value!r} is not of type {type(default).__name__}")
+    if type(value) is not kind:
+        raise TypeError
+    if kind is int and not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"a whole number must be from 0 to {MAX_NUMBER}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError("a number must be finite")
+    return value
 
 
 def variables_of(network: Network, batch: int = 1) -> Any:

@@ -340,6 +340,29 @@ def test_command_line_refuses_a_name_that_is_none(tmp_path: Path) -> None:
     assert run.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["digits", "--data_dir="], "--data_dir: is empty"),
+        (["mnist", "--archives="], "--archives: is empty"),
+        (["mnist", "--archives=README.md"], "--archives: there is no folder README.md"),
+        (["mnist", "--archives"], "argument --archives: expected one argument; see python -m"),
+        ([], "the following arguments are required: NAME; see python -m data.prepare --help"),
+        (["synthetic:9999999x9x1:10"], "a side must be from 1 to 4096"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = prepare.main(arguments)
+    except SystemExit as left:
+        status = left.code
+    told = capsys.readouterr().err
+    assert (status, told.count("\n")) == (2, 1)
+    assert words in told
+
+
 def test_command_line_checks_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split in ("train", "test"):
         for kind in ("cat", "dog"):
