@@ -62,7 +62,9 @@ def create(spec: Mapping[str, Any]) -> Network:
         for field in dataclasses.fields(chosen.network)
         if field.init and field.name not in ("parent", "name")
     }
-    fields = {key: field.default for key, field in known.items()} | dict(chosen.fields)
+    fields: dict[str, Any] = {key: field.default for key, field in known.items()} | dict(
+        chosen.fields
+    )
     for key, value in overrides.items():
         if key not in fields:
             raise ValueError(f"{name} has no field {key!r}; fields: {', '.join(sorted(fields))}")

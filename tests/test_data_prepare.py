@@ -354,6 +354,7 @@ def test_command_line_refuses_a_name_that_is_none(tmp_path: Path) -> None:
 def test_a_mistake_on_the_command_line_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    status: object
     try:
         status = prepare.main(arguments)
     except SystemExit as left:
