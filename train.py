@@ -59,8 +59,9 @@ from training.experiment import Experiment
 from training.losses import Batch
 from training.step import TrainState, evaluation_step, train_step
 
-# Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly.
-STEPS_IN_FLIGHT = 16
+# Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly and
+# to hold little memory: on CPU the state of each is allocated when it is dispatched.
+STEPS_IN_FLIGHT = 2
 
 
 def main() -> None:
