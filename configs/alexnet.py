@@ -74,8 +74,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.checkpoint.every = "1 epochs"
     if scale == "smoke":
         config.model.width = 0.125
-        config.data.augment = ("random_crop(side=256)", "flip()", "pca_colour(sd=0.1)")
-        config.data.normalize = ("per_pixel_mean()",)
         config.data.validation = 8
         smoke(config, (full, full, 3), 1000)
     config.lock()

@@ -70,8 +70,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
             config.duration = "600000 steps"
     if scale == "smoke":
         config.model.width = 0.125
-        config.data.augment = ("scale_jitter(low=256, high=480)", "flip()", "pca_colour(sd=0.1)")
-        config.data.normalize = ("per_pixel_mean()",)
         config.data.validation = 8
         config.model.batch_norm_group = 8
         config.bn_recompute_batches = 1

@@ -75,8 +75,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.checkpoint.every = "1 epochs"
     if scale == "smoke":
         config.model.width = 0.0625
-        config.data.augment = (SCALES[chosen["s"]], "flip()", "pca_colour(sd=0.1)")
-        config.data.normalize = ("scale()", "channel_mean()")
         config.data.validation = 8
         smoke(config, (224, 224, 3), 1000)
         if chosen["net"].endswith("_bn"):

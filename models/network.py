@@ -76,6 +76,8 @@ class Network(nn.Module):
             raise ValueError(
                 f"images must be [N, H, W, {self.input[-1]}], not {tuple(images.shape)}"
             )
+        # flax's capture_intermediates works only from outside, through `apply` and a collection of
+        # its own; this returns the outputs asked for, under jit too, and names unknown layers.
         captured: dict[str, jax.Array] = {}
         seen: list[str] = []
         depth = len(self.path)

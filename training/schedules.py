@@ -3,6 +3,7 @@
 `config.schedule` holds the name and the schedule's own fields; durations in it ("32000 steps",
 "30 epochs") are read like all durations. What a schedule keeps of the run is its state: part
 of the training state, so that a run cut off across a drop ends with the same bits.
+optax's schedules see only the step; rates that papers print come from a table here, to the digit.
 """
 
 import dataclasses

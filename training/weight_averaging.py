@@ -35,6 +35,7 @@ class Averaging:
         if self.share is None:
             return averages
         share = self.share(done)
+        # Not optax.incremental_update: share·new + (1 − share)·mean loses digits of a long mean.
         return jax.tree.map(lambda mean, new: mean + share * (new - mean), averages, variables)
 
 
