@@ -144,9 +144,14 @@ def train_and_evaluate(
             }
             if done:
                 checkpoints.require_made_of(done, made_of)
+            saved_with = checkpoints.metadata(done) if done else {}
             if writes:
                 data_record.keep(workdir, record)
                 metrics.check_whole(workdir, run.rows_due(done))
+                # At an end that --extend has moved, the row of the step itself is cut away.
+                digest = "rows" if {"log", "evaluate"} <= run.due(done) else "rows_before"
+                if digest in saved_with:
+                    metrics.check_unchanged(workdir, done, {digest: saved_with[digest]})
                 if done < run.steps:
                     say_changes(workdirs.record_environment(workdir, resumed=done > 0))
                 if done:
@@ -192,7 +197,9 @@ def train(
     with (
         preemption.Preemption(workdir) as stop,
         progress.Progress(start=start, total=run.steps, shown=writes) as display,
-        metrics.MetricsLog(workdir, step=start) if writes else nothing() as log,
+        metrics.MetricsLog(workdir, step=start, due=run.rows_due(start))
+        if writes
+        else nothing() as log,
     ):
         for step in range(start, run.steps):
             if run.estimates_curvature and step % run.pipeline.steps_per_epoch == 0:
@@ -218,7 +225,8 @@ def train(
             if "log" in due:
                 row["learning_rate"] = float(state.metric_sums["learning_rate"])
                 row["train"] = metric_means(state.metric_sums)
-                state = state.replace(metric_sums=run.empty_metric_sums)
+                if done % run.log_every == 0:  # else the end, and --extend may go on from here
+                    state = state.replace(metric_sums=run.empty_metric_sums)
                 clock.training_logged(done - start)
             if "evaluate" in due:
                 with clock.paused():
@@ -247,7 +255,8 @@ def train(
                         "that state is not saved; a lower config.schedule.rate may help"
                     )
                 error = row.get("validation", {}).get("error")
-                checkpoints.save(done, state, validation_error=error, metadata=made_of)
+                rows = metrics.digests(workdir, done) if writes else {}
+                checkpoints.save(done, state, validation_error=error, metadata={**made_of, **rows})
             if asked and done < run.steps:
                 checkpoints.wait()
                 raise preemption.Preempted(done)

@@ -142,6 +142,24 @@ def test_extended_a_run_ends_as_a_longer_one(
     assert_same_bits(to("8 steps", "a", extend=True), to("8 steps", "b"))
 
 
+def test_extended_from_between_two_rows_a_run_leaves_the_rows_of_a_longer_one(
+    tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    def to(duration: str, workdir: str, *, extend: bool = False) -> TrainState:
+        config = lenet_config(duration=duration, log_every="3 steps").unlock()
+        config.eval.every = "8 steps"
+        config.schedule = {"name": "constant", "rate": 0.01}
+        return train.train_and_evaluate(
+            config.lock(), tmp_path / workdir, data_dir=data_dir, extend=extend
+        )[0]
+
+    to("4 steps", "a")
+    assert [row["step"] for row in metrics.read(tmp_path / "a")] == [3, 4]
+    assert_same_bits(to("8 steps", "a", extend=True), to("8 steps", "b"))
+    assert without_clock(tmp_path / "a") == without_clock(tmp_path / "b")
+    assert [row["step"] for row in metrics.read(tmp_path / "a")] == [3, 6, 8]
+
+
 def test_every_schedule_is_extended_or_refuses() -> None:
     of_total = {"cosine", "polynomial"}  # refused, see below
     assert {schedule["name"] for schedule in EXTENDED} == set(schedules.SCHEDULES) - of_total

@@ -83,6 +83,16 @@ def test_a_result_is_not_rewritten_from_fewer_rows(workdir: pathlib.Path, data_d
     assert (workdir / metrics.FILE).read_bytes() == kept
 
 
+def test_a_value_edited_in_a_row_is_noticed(workdir: pathlib.Path, data_dir: str) -> None:
+    result = (workdir / "result.json").read_bytes()
+    rows = metrics.read(workdir)
+    rows[1]["test"]["error"] /= 2
+    (workdir / metrics.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"metrics.jsonl: its rows up to step 8 are not those"):
+        train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
+    assert (workdir / "result.json").read_bytes() == result
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -6,12 +6,13 @@ device kind.
 
 import base64
 import contextlib
+import hashlib
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,31 @@ def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None
         )
 
 
+def digests(workdir: pathlib.Path, step: int) -> dict[str, str]:
+    """sha256 of the lines up to the row of `step` ("rows") and without it ("rows_before")."""
+    whole, before = hashlib.sha256(), hashlib.sha256()
+    for line in _lines(workdir / FILE):
+        at = json.loads(line)["step"]
+        if at <= step:
+            whole.update(line.encode())
+        if at < step:
+            before.update(line.encode())
+    return {"rows": whole.hexdigest(), "rows_before": before.hexdigest()}
+
+
+def check_unchanged(workdir: pathlib.Path, step: int, kept: Mapping[str, str]) -> None:
+    """Raises UserError if the rows up to `step` are not those it was saved with.
+
+    kept: of `digests`, those to compare; what a checkpoint was saved without passes.
+    """
+    now = digests(workdir, step)
+    if any(now[name] != digest for name, digest in kept.items()):
+        raise UserError(
+            f"{workdir / FILE}: its rows up to step {step} are not those that the run wrote; put "
+            "the file back, or train in another workdir"
+        )
+
+
 def check_finite(row: Row) -> None:
     """Raises UserError if a number of the row is not finite: JSON has no such numbers."""
     for name, value in scalars(row).items():
@@ -83,14 +109,15 @@ class MetricsLog:
     """Appends rows to a workdir's metrics.jsonl, and to TensorBoard if tensorboardX is installed.
 
     step: the step the run starts from. Rows beyond it were logged by a run that was cut off before
-    it saved that far; they are cut away, since the same steps will be logged again.
+    it saved that far; they are cut away, since the same steps will be logged again. due: the steps
+    up to `step` that have a row; the row of an end that --extend has moved is cut away.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, step: int):
+    def __init__(self, workdir: pathlib.Path, *, step: int, due: Container[int]):
         self.path = workdir / FILE
         with workdirs.writing(self.path):
             if self.path.exists():
-                kept = [line for line in _lines(self.path) if json.loads(line)["step"] <= step]
+                kept = [line for line in _lines(self.path) if json.loads(line)["step"] in due]
                 workdirs.write_whole(self.path, "".join(kept))
             self.file = self.path.open("ab", buffering=0)
             self.board = _tensorboard(workdir, step)
