@@ -1,4 +1,4 @@
-"""One file an experiment family: `configs/<family>.py:key=value,...` gives a locked ConfigDict.
+"""One file per experiment family: `configs/<family>.py:key=value,...` gives a locked ConfigDict.
 
 May import errors.
 """

@@ -1,4 +1,4 @@
-"""AlexNet: Krizhevsky et al. 2012, and the nets that pass under its name.
+"""AlexNet: Krizhevsky et al. 2012, and later networks of that name.
 
 command   python train.py --config=configs/alexnet.py --workdir=runs/alexnet_digits
           python train.py --config=configs/alexnet.py:data=imagenet2012,scale=paper --workdir=...
@@ -6,10 +6,11 @@ hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: one GPU, 
 paper     40.7% top-1 and 18.2% top-5 error on the ILSVRC-2012 validation set (Table 2), ten crops
 here      digits, seed 0: 1.11% test and 0.00% training error after 20 epochs
 deviates  paper: 10,000 training images are held out to decide when the rate drops, since the
-          paper's own validation set is the test set here; mean image and colour axes are those of
-          10,000 images.
-          small: images of 99 pixels, a quarter of the width, He's initial weights and no dropout:
-          the printed start (standard deviation 0.01, biases of 1) stalls, as Caffe's authors saw
+          paper's validation set is the test set here; the mean image and the colour axes are
+          computed from 10,000 images.
+          small: images of 99 pixels, a quarter of the width, He's initial weights, no dropout. With
+          the paper's initialisation (standard deviation 0.01, biases of 1) training stalls, as
+          Caffe's authors reported
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ SMALL_SIZE = 99  # gives maps of 23, 11, 5 and 2 pixels
 def get_config(argument: str | None = None) -> ConfigDict:
     """net=alexnet_2012|...,
     data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
-    scale=small|paper|smoke. init=paper|recommended, recommended being He's.
+    scale=small|paper|smoke, init=paper|recommended (He's).
     """
     chosen = parse(
         argument,
@@ -55,7 +56,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if init == "recommended":
         config.model.bias_one = 0.0
     colour_images(config, data, side=SMALL_SIZE if small else full, printed=full)
-    config.batch_size = 128
     config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 5e-4}
     if small:
         config.batch_size = 64

@@ -1,4 +1,4 @@
-"""The argument string of a config file, strictly read: `configs/lenet5.py:data=digits,...`."""
+"""Parses the argument string of a config file: `configs/lenet5.py:data=digits,...`."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from errors import UserError, did_you_mean
 
 
 def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) -> dict[str, Any]:
-    """Reads "key=value,key=value" into a dict with every key of `valid`.
+    """Parses "key=value,key=value" into a dict with every key of `valid`.
 
     valid: by key, either the tuple of valid values, the first of which is the default, or a default
-        whose type any given value must have.
-    Raises UserError that names an unknown key or value and the valid ones.
+        that sets the type.
+    Raises UserError for an unknown key or value; the line lists the valid ones.
     """
     parsed = {key: rule[0] if isinstance(rule, tuple) else rule for key, rule in valid.items()}
     for item in (argument or "").split(","):
@@ -19,7 +19,7 @@ def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) ->
         key, equals, text = item.partition("=")
         if not equals or key not in valid:
             raise UserError(
-                f"config argument {item!r}: the keys are {', '.join(valid)}, as key=value"
+                f"config argument {item!r}: must be key=value with a key of {', '.join(valid)}"
                 f"{did_you_mean(key, valid)}"
             )
         rule = valid[key]
@@ -27,10 +27,10 @@ def parse(argument: str | None, **valid: tuple[Any, ...] | int | float | str) ->
         try:
             value = kind(text)
         except ValueError:
-            raise UserError(f"config argument {item!r}: {key} is a {kind.__name__}") from None
+            raise UserError(f"config argument {item!r}: {key} must be a {kind.__name__}") from None
         if isinstance(rule, tuple) and value not in rule:
             raise UserError(
-                f"config argument {item!r}: {key} is one of {', '.join(map(str, rule))}"
+                f"config argument {item!r}: {key} must be one of {', '.join(map(str, rule))}"
             )
         parsed[key] = value
     return parsed

@@ -1,12 +1,12 @@
-"""The fields that every experiment has, with their units; a config file fills in its own values.
+"""The fields that every experiment has, with units and defaults; a config file sets its own values.
 
-A field is here only if some part of the code reads it (a test shows it). Durations are strings:
+Some part of the code must read every field here (a test checks this). Durations are strings:
 "N steps", "N epochs" or "N examples".
 """
 
 from ml_collections import ConfigDict
 
-# The sets that the nets of ImageNet train on, at their own size or small.
+# The data sets that the ImageNet networks train on, at full size or small.
 IMAGE_SETS = (
     "digits",
     "fashion_mnist",
@@ -21,55 +21,55 @@ IMAGE_SETS = (
 def base() -> ConfigDict:
     """A config of all shared fields. `model`, `optimizer` and `schedule` take further fields.
 
-    What the network's input and number of classes are is decided by the data, nowhere else.
+    The data set determines the network's input shape and number of classes.
     """
     return ConfigDict(
         {
-            "seed": 0,  # of everything: weights, order, augmentation, dropout
+            "seed": 0,  # of all randomness: weights, order, augmentation, dropout
             "duration": "10 epochs",  # of training
-            "batch_size": 128,  # images a step, over all devices
+            "batch_size": 128,  # images per step, over all devices
             "parallel": "jit",  # over a mesh of all devices, or "pmap"
-            "gradient_accumulation": 1,  # parts of a batch, whose gradients are summed
-            "model": {"name": ""},  # of models.NETWORKS, and any field of that network
+            "gradient_accumulation": 1,  # parts of a batch whose gradients are summed
+            "model": {"name": ""},  # one of models.NETWORKS, and any field of that network
             "data": {
-                "name": "digits",  # of data.DATASETS, or folder:PATH, synthetic:HxWxC:CLASSES
-                "size": 0,  # pixels a side that images are resized to; 0: as stored
-                "short_side": 0,  # pixels that tests cut the centre out of; 0: the set's own way
+                "name": "digits",  # one of data.DATASETS, folder:PATH or synthetic:HxWxC:CLASSES
+                "size": 0,  # height and width that images are resized to; 0: as stored
+                "short_side": 0,  # of test images before the centre crop; 0: the data set's rule
                 "channels": 0,  # 3 repeats grey, 1 averages colour; 0: as stored
-                "validation": 0,  # images cut from the end of training; 0: none
-                "train_images": 0,  # from the beginning, to train on; 0: all that are left
+                "validation": 0,  # images held out from the end of the training set
+                "train_images": 0,  # train on the first so many; 0: all that are not held out
                 "augment": (),  # operations on training images, in order: ("flip()",)
-                "normalize": ("scale()",),  # operations on all images, after the others
-                "engine": "auto",  # resident, streaming, or what suits the data set
+                "normalize": ("scale()",),  # operations on all images, after `augment`
+                "engine": "auto",  # resident, streaming, or auto: chosen by the data set
                 "workers": 0,  # decoding processes of the streaming engine; changes no batch
                 "on_damage": "stop",  # or "skip": count unreadable images and continue
             },
             "loss": {
                 "kind": "cross_entropy",  # or rbf_mse, rbf_map
-                "label_smoothing": 0.0,  # share of the uniform distribution; cross_entropy only
-                "weights": {"main": 1.0},  # by head; a side head is named as the network names it
+                "label_smoothing": 0.0,  # weight of the uniform distribution; cross_entropy only
+                "weights": {"main": 1.0},  # by head: "main", or the network's name of a side head
             },
-            "optimizer": {"name": "sgd"},  # of training.optimizers.OPTIMIZERS, and its fields
-            "schedule": {"name": "constant"},  # of training.schedules.SCHEDULES, and its fields
-            "parameters": {  # by name ("conv1/kernel"): pairs (shell pattern, factor), first match
+            "optimizer": {"name": "sgd"},  # one of training.optimizers.OPTIMIZERS, and its fields
+            "schedule": {"name": "constant"},  # one of training.schedules.SCHEDULES, and its fields
+            "parameters": {  # (shell pattern of a name like "conv1/kernel", factor): first match
                 "rates": (),  # factors on the learning rate; 1 if none matches
-                "decay": (("*kernel", 1.0),),  # on the weight decay; 0 if none matches
-                "clip_norm": 0.0,  # greatest L2 norm of the whole gradient; 0: as it is
+                "decay": (("*kernel", 1.0),),  # factors on the weight decay; 0 if none matches
+                "clip_norm": 0.0,  # maximum L2 norm of the whole gradient; 0: no clipping
             },
-            "averaging": {"name": "none"},  # of weight_averaging.AVERAGINGS, and its fields
+            "averaging": {"name": "none"},  # one of weight_averaging.AVERAGINGS, and its fields
             "bn_recompute_batches": 0,  # to recompute the final running statistics on; 0: keep them
-            "log_every": "1 epochs",  # a row of training metrics, means since the row before
+            "log_every": "1 epochs",  # a row of training metrics: means since the previous row
             "eval": {
-                "every": "1 epochs",  # validation and test error; always after the last step too
-                "batch_size": 512,  # images at a time; changes no number
-                "heads": (),  # side heads whose errors are reported too
+                "every": "1 epochs",  # validation and test error; also after the last step
+                "batch_size": 512,  # images at a time; does not change the results
+                "heads": (),  # side heads whose errors are also reported
             },
             "checkpoint": {
-                "every": "10 epochs",  # always after the last step too
-                "keep": 2,  # newest ones; the best by validation is kept too
+                "every": "10 epochs",  # also after the last step
+                "keep": 2,  # newest checkpoints, besides the best by validation error
             },
             "alarms": {
-                "stuck_after": "500 steps",  # a loss still at ln(classes) is an alarm; "": never
+                "stuck_after": "500 steps",  # warn if the loss is still ln(classes); "": never
             },
         }
     )
@@ -81,28 +81,31 @@ def synthetic(shape: tuple[int, int, int], classes: int, train: int = 256, test:
 
 
 def colour_images(config: ConfigDict, data: str, *, side: int, printed: int) -> None:
-    """Images of a set of IMAGE_SETS in colour, `side` pixels a side; synthetic: `printed`."""
+    """Sets the data to one of IMAGE_SETS, in colour, resized to `side` pixels.
+
+    printed: side of the generated images of "synthetic".
+    """
     config.data.name = synthetic((printed, printed, 3), 1000) if data == "synthetic" else data
     config.data.size = side
     config.data.channels = 3
 
 
 def smoke(config: ConfigDict, shape: tuple[int, int, int], classes: int) -> None:
-    """Cuts a config down to four steps of eight generated images: does it run at all?
+    """Reduces a config to four steps of eight generated images, to see that it runs.
 
-    shape: of the images that the paper's network is for.
+    shape: of the generated images, as the paper's network expects them.
     """
     config.data.name = synthetic(shape, classes, 32, 8)
     config.data.size = config.data.channels = 0
     config.batch_size = config.eval.batch_size = 8
     config.duration = "4 steps"
     if config.schedule.get("warmup"):
-        config.schedule.warmup = "1 steps"  # never longer than the run
+        config.schedule.warmup = "1 steps"  # must be shorter than the run
     config.log_every = config.eval.every = config.checkpoint.every = "2 steps"
 
 
 def drop_at(config: ConfigDict, rate: float, drops: tuple[str, ...]) -> None:
-    """The rate drops to a tenth at each of the durations `drops`; no warm-up."""
+    """Divides the rate by ten at each of the durations `drops`; no warm-up."""
     config.schedule = {
         "name": "steps",
         "rate": rate,
@@ -114,10 +117,10 @@ def drop_at(config: ConfigDict, rate: float, drops: tuple[str, ...]) -> None:
 
 
 def drop_on_plateau(config: ConfigDict, rate: float) -> None:
-    """The rate drops to a tenth when the validation error stops falling, three times.
+    """Divides the rate by ten when the validation error stops falling, three times.
 
-    The papers judged by eye on their validation set, which is our test set; here images are held
-    out of training to see it, and what counts as stopped is ours: five evaluations.
+    The papers judged by eye on their validation set, which is our test set. Here the validation
+    images are held out of training. Our criterion: no improvement in five evaluations.
     """
     config.schedule = {
         "name": "plateau",

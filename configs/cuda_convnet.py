@@ -1,4 +1,4 @@
-"""The CIFAR-10 net of Krizhevsky et al. 2012, section 3.3: cuda-convnet's conv-local.
+"""The CIFAR-10 network of Krizhevsky et al. 2012, section 3.3: cuda-convnet's conv-local.
 
 command   python train.py --config=configs/cuda_convnet.py:data=digits --workdir=runs/cuda_convnet
           and :data=cifar10,scale=paper for the released recipe, lrn=off for the 13% net
@@ -6,12 +6,14 @@ hardware  digits: two CPU cores, half a minute; cifar10 at paper scale: one GPU,
 paper     section 3.3, CIFAR-10 test error: 13% without response normalisation, 11% with it
 here      digits, three seeds: 1.67 ± 0.00% test error with response normalisation, 1.30 ± 0.42%
           without (results/alexnet_parts)
-deviates  paper: the released training notes hold 10,000 images out for 300 epochs and put them back
-          for 150 more, by eye; here all 50,000 train for the same 470 epochs, rates falling where
-          theirs do. Tests take the centre crop; theirs averages over shifted ones, which is
-          evaluate.py --protocol=ten_crop:side=299 (299 to the papers' 224 is 32 to 24)
-          small: a quarter of the width, images of 24 pixels, He's start: the released one (standard
-          deviation 1e-4 in conv1) keeps ReLU at chance on small data; no crops, flips or decay
+deviates  paper: the released notes train without 10,000 of the images for 300 epochs, then with
+          them for 150 more, judged by eye. Here all 50,000 images train for the same 470 epochs and
+          the rate drops at the same epochs. Evaluation during training takes the centre crop; the
+          authors average over shifted crops: evaluate.py --protocol=ten_crop:side=299 (299/224 of
+          the papers is 32/24 here)
+          small: a quarter of the width, images of 24 pixels, He's initial weights (with the
+          released ones, standard deviation 1e-4 in conv1, ReLU stays at chance on small data);
+          no crops, flips or weight decay
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +23,7 @@ from configs.base import base, drop_at, smoke, synthetic
 
 DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "synthetic")
 SIZE = 24  # pixels a side of the network's input
-STORED = 32  # and of the CIFAR-10 images it is cut from
+STORED = 32  # pixels a side of the CIFAR-10 images that the input is cropped from
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -57,10 +59,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
         config.schedule = {"name": "cosine", "rate": 0.01, "warmup": "1 epochs"}
         config.duration = "20 epochs"
     else:
-        config.batch_size = 128
         config.data.augment = (f"random_crop(side={STORED})", "flip()")
-        config.data.short_side = STORED  # tests cut the centre out of the whole image
-        config.data.normalize = ("per_pixel_mean()",)  # of pixels of 0..255
+        config.data.short_side = STORED  # test images are not resized before the centre crop
+        config.data.normalize = ("per_pixel_mean()",)  # pixels stay in 0..255
         config.optimizer = {"name": "caffe_sgd", "momentum": 0.9, "weight_decay": 0.004}
         config.parameters.rates = (("*bias", 2.0),)
         config.parameters.decay = (("local*/kernel", 1.0), ("fc10/kernel", 1.0))

@@ -1,7 +1,7 @@
-"""What the fields of a config may hold: types from `base`'s defaults, bounds from one table.
+"""Checks the fields of a config: types from `base`'s defaults, bounds from the table BOUNDS.
 
-A field that only the chosen part has (`optimizer.momentum`) takes its type from that part's
-signature (training/parts.py) and its bounds from the same table. Raises UserError, one line.
+A field that belongs to one part (`optimizer.momentum`) takes its type from that part's signature
+(training/parts.py) and its bounds from the same table. Errors are UserErrors of one line.
 """
 
 import collections.abc
@@ -13,7 +13,7 @@ from typing import Any
 from configs.base import base
 from errors import UserError, did_you_mean
 
-LARGEST = 3.4e38  # above it a float32 is infinite
+LARGEST = 3.4e38  # larger numbers are infinite in float32
 LARGEST_SIDE = 4096  # pixels
 
 
@@ -27,7 +27,7 @@ class Bounds:
     below: float | None = None
 
     def hold(self, value: float) -> bool:
-        """Whether a number is within the bounds; nan never is."""
+        """Whether a number is within the bounds; False for nan."""
         return (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
@@ -37,11 +37,11 @@ class Bounds:
 
     def __str__(self) -> str:
         words = {"from": self.least, "above": self.above, "to": self.most, "below": self.below}
-        said = [f"{word} {value}" for word, value in words.items() if value is not None]
-        return " ".join(said).replace(" below", " and below")
+        parts = [f"{word} {value}" for word, value in words.items() if value is not None]
+        return " ".join(parts).replace(" below", " and below")
 
 
-# A number in a tuple or a mapping (rates of a schedule, weights of heads) has the field's bounds.
+# The bounds of a tuple or mapping apply to each of its numbers.
 BOUNDS: dict[str, Bounds] = {
     "seed": Bounds(least=0, most=2**32 - 1),
     "batch_size": Bounds(least=1),
@@ -77,12 +77,12 @@ BOUNDS: dict[str, Bounds] = {
     "schedule.drops": Bounds(least=0, most=50),
     "averaging.decay": Bounds(above=0, below=1),
 }
-# Sections whose further fields belong to the part they name; those of `loss.weights` are heads.
+# Sections that take further fields: those of the part they name; for `loss.weights`, heads.
 OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
 # Fields that only some parts have.
 OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
 
-# Names that fields and parts had before, answered with the new one.
+# Old names of fields and parts, for error lines that give the new one.
 RENAMED = {
     "micro_batches": "gradient_accumulation",
     "batch_norm_batches": "bn_recompute_batches",
@@ -119,7 +119,7 @@ def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any])
 
 
 def unknown(name: str, valid: collections.abc.Iterable[str]) -> UserError:
-    """The error for a field that is none of the valid ones of its section."""
+    """The error for an unknown field. valid: the fields of its section."""
     key = name.rpartition(".")[2]
     return UserError(
         f"config.{name}: there is no such field{renamed(key) or did_you_mean(key, valid)}"
@@ -127,14 +127,14 @@ def unknown(name: str, valid: collections.abc.Iterable[str]) -> UserError:
 
 
 def renamed(name: str) -> str:
-    """A hint with the new name of what was renamed; "" for other names."""
+    """A hint with the new name of a renamed field or part; "" for other names."""
     return f"; it is called {RENAMED[name]} now" if name in RENAMED else ""
 
 
 def check_value(name: str, value: Any, kind: Any, *, bounds: Bounds | None = None) -> None:
     """Raises UserError if the value of the field `name` is not of `kind` or out of its bounds.
 
-    kind: a type, or Sequence[type] for a tuple of them. bounds: of a field that BOUNDS lacks.
+    kind: a type, or Sequence[type] for a tuple of them. bounds: used if BOUNDS has none for `name`.
     """
     bounds = BOUNDS.get(name, bounds)
     if kind is tuple or typing.get_origin(kind) is collections.abc.Sequence:
@@ -155,8 +155,8 @@ def check_value(name: str, value: Any, kind: Any, *, bounds: Bounds | None = Non
 
 
 def shown(value: Any) -> str:
-    """A value as an error line has it: its repr, cut where that is long."""
-    if isinstance(value, int) and value.bit_length() > 256:  # Python does not print some of them
+    """A value for an error line: its repr, at most 80 characters."""
+    if isinstance(value, int) and value.bit_length() > 256:  # Python cannot print the largest ones
         return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,7 @@
-"""Config files, for every command and every study: loaded, overridden, checked.
+"""Loads, overrides and checks config files, for all commands and studies.
 
-Whatever is wrong with a file, down to an exception in its own code, is a UserError that names the
-file and the line.
+Any mistake in a file, including an exception in its code, is a UserError that names the file and
+the line.
 """
 
 import ast
@@ -26,11 +26,11 @@ GET_CONFIG = "get_config"
 def module(path: str | pathlib.Path) -> types.ModuleType:
     """The module of a config file. Raises UserError if it is missing or fails."""
     path = pathlib.Path(path)
-    if not os.path.isfile(path):  # unlike Path.is_file, also False for a name that no file can have
+    if not os.path.isfile(path):  # unlike Path.is_file, also False for an invalid file name
         raise UserError(f"there is no config file {path}")
     spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path}: a config file is a Python file, its name ends in .py")
+        raise UserError(f"{path}: a config file must be a Python file with a name ending in .py")
     made = importlib.util.module_from_spec(spec)
     with running(path):
         spec.loader.exec_module(made)
@@ -41,7 +41,7 @@ def module(path: str | pathlib.Path) -> types.ModuleType:
 
 @contextlib.contextmanager
 def running(path: str | pathlib.Path) -> Iterator[None]:
-    """The block runs code of the config file at `path`; what it raises becomes a UserError."""
+    """Converts exceptions of the block, which runs the config file at `path`, to UserErrors."""
     try:
         yield
     except UserError:
@@ -52,7 +52,7 @@ def running(path: str | pathlib.Path) -> Iterator[None]:
 
 
 def _place(error: BaseException, path: str | pathlib.Path) -> str:
-    """The file and line that an error came from: the deepest line in the config file itself."""
+    """The file and line of an error: the innermost frame in the config file itself."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     own = pathlib.Path(path).resolve()
@@ -65,17 +65,17 @@ def _place(error: BaseException, path: str | pathlib.Path) -> str:
 
 
 def resolve(text: str, overrides: Mapping[str, Any], home: str | pathlib.Path = ".") -> ConfigDict:
-    """The locked config of "PATH[:argument]", a path from `home`, with overrides by dotted field.
+    """The locked config of "PATH[:argument]", with overrides by dotted field name.
 
-    Only the network may be given fields that the file does not set. Raises UserError for anything
-    is wrong with the file, an override or a value.
+    home: folder that PATH is relative to. Only `model` may be given fields that the file does not
+    set. Raises UserError for a mistake in the file, an override or a value.
     """
     config, place = _load(text, home)
     return _finished(config, place, overrides)
 
 
 def read(text: str, written: Mapping[str, str]) -> ConfigDict:
-    """As `resolve`, with overrides as text from a command line: a field's own value says its type.
+    """As `resolve`, with overrides as text, converted to the type of the field's present value.
 
     A tuple of one may be written without brackets.
     """
@@ -88,7 +88,7 @@ def read(text: str, written: Mapping[str, str]) -> ConfigDict:
 
 
 def _load(text: str, home: str | pathlib.Path) -> tuple[ConfigDict, str]:
-    """The unlocked config of a file, and the place of its get_config: "PATH, line N"."""
+    """The unlocked config of a file, and the location of its get_config: "PATH, line N"."""
     name, _, argument = text.partition(":")
     path = pathlib.Path(home) / name
     function = module(path).get_config
@@ -105,8 +105,8 @@ def _load(text: str, home: str | pathlib.Path) -> tuple[ConfigDict, str]:
             config = ConfigDict(config).copy_and_resolve_references().unlock()
     if not isinstance(config, ConfigDict):
         raise UserError(
-            f"{place}: {GET_CONFIG} returns {fields.shown(config)}, not a ConfigDict such as "
-            "configs.base.base() makes"
+            f"{place}: {GET_CONFIG} returns {fields.shown(config)}, not a ConfigDict; "
+            "start from configs.base.base()"
         )
     return config, place
 
@@ -134,7 +134,7 @@ def _finished(config: ConfigDict, place: str, overrides: Mapping[str, Any]) -> C
 
 
 def _parent(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
-    """The section that holds the field of a dotted name, and the field's own name."""
+    """The section that holds the field of a dotted name, and the field's last name."""
     *parents, field = name.split(".")
     part: Any = config
     for parent in parents:
@@ -149,7 +149,7 @@ def _parent(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
 
 
 def _value_like(present: Any, word: str) -> Any:
-    """The value of a command-line word for a field whose value is now `present`."""
+    """The value of a command-line word for a field with the value `present`."""
     if isinstance(present, str):
         return word
     value = literal(word)
@@ -161,7 +161,7 @@ def _value_like(present: Any, word: str) -> Any:
 
 
 def literal(text: str) -> Any:
-    """The value of a word: a Python literal, a bare word, or a tuple: "2", "max", "(a,b)"."""
+    """The value of a Python literal, a bare word, or a tuple of them: "2", "max", "(a,b)"."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):

@@ -1,4 +1,4 @@
-"""GoogLeNet: Szegedy et al. 2015, with its side heads on or off.
+"""GoogLeNet: Szegedy et al. 2015, with or without its side heads.
 
 command   python train.py --config=configs/googlenet.py:aux=on --workdir=runs/googlenet_digits
           python train.py --config=configs/googlenet.py:data=imagenet2012,scale=paper --workdir=...
@@ -6,9 +6,9 @@ hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: one GPU, 
 paper     10.07% top-5 error, one model and one crop (Table 3)
 here      digits, seed 0, with side heads: 0.83% test error after 40 epochs (aux1 1.11%, aux2
           0.56%), 0.00% training error
-deviates  paper: batch 32, rate 0.01, decay 2·10⁻⁴ and 250 epochs are those of Caffe's release, as
-          the paper gives none; SGD is synchronous; Polyak's mean is taken over the weights of the
-          last 50 epochs. solver=quick is Caffe's: a square root over 60 epochs.
+deviates  paper: batch 32, rate 0.01, decay 2·10⁻⁴ and 250 epochs are from Caffe's release, since
+          the paper prints none; SGD is synchronous; Polyak averaging covers the last 50 epochs.
+          solver=quick is Caffe's: the rate falls as a square root over 60 epochs.
           small: images of 16 pixels, a quarter of the width, a 3×3 stem, heads that pool 2×2, He's
           initial weights, no dropout in the trunk
 """
@@ -81,7 +81,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
             config.duration = "250 epochs"
     if scale == "smoke":
         config.model.width = 0.125
-        config.data.normalize = ("channel_mean()",)
         smoke(config, (224, 224, 3), 1000)
         config.averaging = {"name": "polyak", "start": "1 steps"}
     config.lock()

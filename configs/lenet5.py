@@ -1,4 +1,4 @@
-"""LeNet-5: the network of LeCun et al. 1998 by its own recipe, and the modern one of lectures.
+"""LeNet-5: the network and recipe of LeCun et al. 1998, and the modern version of lectures.
 
 command   python train.py --config=configs/lenet5.py:data=digits --workdir=runs/lenet5_digits
           python train.py --config=configs/lenet5.py:net=1998,data=digits --workdir=runs/lenet5_1998
@@ -8,10 +8,10 @@ paper     0.95% test error on MNIST (section III.B, Fig. 5), by the 1998 network
 here      digits: modern 0.56% test error (seed 0); 1998: 0.83 to 1.39% (three seeds, 20 passes,
           0.14 to 0.28% training error), the same with eq. 9; with the printed initial weights 89
           and 92% (two seeds). 1998 on 10,000 images of Fashion-MNIST: 16.6 ± 0.6% (three seeds)
-deviates  modern: full C3, ReLU, max pooling, softmax, SGD with momentum in batches.
-          1998: weights start in ±2.4/√fan-in; with the printed ±2.4/fan-in (init=paper) the printed
-          step sizes reach η/μ where the curvature is near 0, and the units saturate.
-          Images are resized to 32 pixels; the paper puts 28 on a background of 32
+deviates  modern: full C3, ReLU, max pooling, softmax, minibatch SGD with momentum.
+          1998: initial weights are uniform in ±2.4/√fan-in. With the paper's ±2.4/fan-in
+          (init=paper) the curvature is near 0, the step sizes approach η/μ, and the units saturate.
+          Images are resized to 32 pixels; the paper centres 28×28 in a 32×32 field
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
     """net=modern|1998, data=digits|mnist|fashion_mnist|fashion_mnist_scenes|synthetic,
     scale=small|paper|smoke.
 
-    Of net=1998: criterion=mse (eq. 8)|map (eq. 9), optimizer=lm|sgd, init=recommended|paper.
-    scale=paper is for net=1998; its recipe is the same at both scales.
+    For net=1998: criterion=mse (eq. 8)|map (eq. 9), optimizer=lm|sgd, init=recommended|paper;
+    scale=small and paper are the same.
     """
     chosen = parse(
         argument,
@@ -68,7 +68,7 @@ def _modern(config: ConfigDict, data: str) -> None:
 
 
 def _as_printed(config: ConfigDict, criterion: str, optimizer: str, init: str) -> None:
-    """Section III: 20 passes, a pattern an update, the step sizes of eq. 21."""
+    """Section III: 20 epochs, one image per update, the step sizes of eq. 21."""
     config.model = {
         "name": "lenet5_1998",
         "initializer": "paper" if init == "paper" else "lecun_sqrt_fan_in",

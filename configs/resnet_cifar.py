@@ -1,7 +1,7 @@
 """Plain and residual networks on small images: He et al. 2016a, section 4.2, and He et al. 2016b.
 
 command   python train.py --config=configs/resnet_cifar.py:depth=56,shortcut=none --workdir=runs/p56
-          (digits, small); data=cifar10,scale=paper for the paper's own
+          (digits, small); data=cifar10,scale=paper for the paper's experiment
 hardware  digits: two CPU cores, about 20 s for 20 layers, 50 s for 56;
           cifar10 at paper scale: one GPU, an hour or two
 paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97% (56), 6.43% (110),
@@ -9,9 +9,9 @@ paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97
           Pre-activation (He et al. 2016b, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
 here      digits, five seeds, training error after 330 steps: plain-20, 32, 44, 56: 0.0, 0.3, 28.9,
           38.4%; ResNet-20, 32, 44, 56: 0.0% each (results/degradation)
-deviates  paper: batch-norm statistics over groups of 64 images, what each of the two GPUs held.
-          small: 330 steps on digits (8×8, no augmentation), the warm-up of the 110-layer net for
-          all depths: without it plain-56 stays at chance, which is a stall and not degradation
+deviates  paper: batch-norm statistics over groups of 64 images, as on each of the paper's two GPUs.
+          small: 330 steps on digits (8×8, no augmentation); all depths have the warm-up of the
+          110-layer net, since without it plain-56 stalls at chance, which is not degradation
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from errors import UserError
 DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "cifar100", "synthetic")
 BASIC = (20, 32, 44, 56, 110, 1202)  # 6n+2 layers, two 3×3 a unit
 BOTTLENECK = (164, 1001)  # 9n+2 layers
-# Steps of training, and the flat warm-up at a rate of 0.01, by data set at small scale.
+# Durations at small scale, by data set: training, and the warm-up at a constant rate of 0.01.
 SMALL = {
     "digits": ("330 steps", "44 steps"),
     "fashion_mnist": ("20 epochs", "400 steps"),
@@ -41,7 +41,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|cifar100|synthetic,
     scale=small|paper|smoke.
 
-    shortcut=paper is A, and B for the bottlenecks of 164 and 1001 layers; none is the plain net.
+    shortcut=paper is A, or B for 164 and 1001 layers; shortcut=none is the plain net.
     """
     chosen = parse(
         argument,
@@ -56,7 +56,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = base()
     config.model = network(chosen["depth"], chosen["shortcut"], chosen["unit"])
     config.data.name = data
-    config.batch_size = 128
     config.data.normalize = ("scale()", "per_pixel_mean()")
     if data in ("fashion_mnist_scenes", "cifar10", "cifar100") or scale == "paper":
         config.data.augment = ("pad_crop(pixels=4)", "flip()")
@@ -71,8 +70,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
     if scale == "paper":
         config.duration = "64000 steps"
         config.schedule.drops = ("32000 steps", "48000 steps")
-        # Every net of the second paper starts at 0.01; of the first the one of 110 layers, until
-        # its training error is below 80%.
+        # Every net of the second paper starts at a rate of 0.01. In the first paper only the
+        # 110-layer net does, until its training error is below 80%.
         second_paper = chosen["unit"] == "preact" or chosen["depth"] in BOTTLENECK
         config.schedule.warmup = "400 steps" if second_paper else ""
         if chosen["depth"] == 110 and not second_paper:
@@ -92,33 +91,36 @@ def get_config(argument: str | None = None) -> ConfigDict:
 
 
 def network(depth: int, shortcut: str, unit: str) -> dict[str, object]:
-    """The `model` fields of a depth. Raises UserError for a net that is not in models.NETWORKS."""
+    """The `model` fields of a network. Raises UserError if models.NETWORKS does not have it."""
     if depth in BOTTLENECK:
         if shortcut not in ("paper", "B"):
-            raise UserError(f"config argument 'shortcut={shortcut}': depth={depth} has B")
+            raise UserError(f"config argument 'shortcut={shortcut}': depth={depth} needs B")
         name = f"resnet{depth}_cifar10_{unit}"
     elif unit == "preact":
         if depth != 110 or shortcut not in ("paper", "A"):
-            raise UserError("config argument 'unit=preact': needs depth=110 (A), 164 or 1001 (B)")
+            raise UserError(
+                "config argument 'unit=preact': needs depth=110 and shortcut=A, or depth=164 or "
+                "1001 and shortcut=B"
+            )
         name = "resnet110_cifar10_preact"
     elif shortcut == "none" and depth != 1202:
         name = f"plain{depth}_cifar10"
     else:
         kind = "A" if shortcut == "paper" else shortcut
         if depth == 1202 and kind != "A":
-            raise UserError(f"config argument 'shortcut={shortcut}': depth=1202 has A")
+            raise UserError(f"config argument 'shortcut={shortcut}': depth=1202 needs A")
         name = f"resnet{depth}_cifar10_{kind}"
     return {
         "name": name,
-        "initializer": "paper",  # He et al. 2015, or a name of models.layers.INITIALIZERS
+        "initializer": "paper",  # He et al. 2015, or a name in models.layers.INITIALIZERS
         "width": 1.0,  # multiplies every layer's channels
         "dtype": "float32",  # of the computation; bfloat16 is mixed precision
-        "batch_norm_group": 64,  # images normalised together: what one of the two GPUs held
+        "batch_norm_group": 64,  # images normalised together, as on each of the paper's two GPUs
     }
 
 
 def sweep() -> Iterator[dict[str, object]]:
-    """The net and its plain twin, three seeds each."""
+    """The residual and the plain network, with three seeds each."""
     for seed in range(3):
         yield {"seed": seed}
         yield {"model.shortcut": "none", "seed": seed}

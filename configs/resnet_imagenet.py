@@ -1,13 +1,14 @@
 """Plain and residual networks on ImageNet: He et al. 2016a, section 4.1, and He et al. 2016b.
 
 command   python train.py --config=configs/resnet_imagenet.py:depth=18 --workdir=runs/resnet18
-          and :depth=50,data=imagenet2012,scale=paper for the paper's own
+          and :depth=50,data=imagenet2012,scale=paper for the paper's experiment
 hardware  digits: two CPU cores, minutes; imagenet2012 at paper scale: eight GPUs, days
 paper     Tables 2 and 3, ten crops, top-1 error: plain-18 27.94, ResNet-18 A 27.88, plain-34 28.54,
           ResNet-34 A 25.03, B 24.52, C 24.19, ResNet-50 22.85, -101 21.75, -152 21.43
 here      digits, ResNet-18, seed 0: 0.56% test and 0.00% training error after 20 epochs
 deviates  paper: 10,000 training images are held out to decide when the rate drops; the mean image
-          and the colour axes are those of 10,000 images. depth=200 drops at epochs 30 and 60 of 90.
+          and the colour axes are computed from 10,000 images. depth=200: the rate drops at epochs
+          30 and 60 of 90.
           small: images of 64 pixels, a quarter of the width, cosine schedule
 """
 
@@ -42,7 +43,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         "initializer": "paper",  # He et al. 2015
         "width": 0.25 if small else 1.0,
         "dtype": "float32",
-        "batch_norm_group": 32,  # images normalised together: what one of the eight GPUs held
+        "batch_norm_group": 32,  # images normalised together, as on each of the paper's eight GPUs
         "remat": False,
     }
     colour_images(config, data, side=64 if small else 224, printed=224)
@@ -79,13 +80,13 @@ def get_config(argument: str | None = None) -> ConfigDict:
 
 
 def network(depth: int, shortcut: str, version: str) -> str:
-    """The name in models.NETWORKS. Raises UserError for what the depth has not."""
+    """The name in models.NETWORKS. Raises UserError for an option that the depth does not have."""
     if depth in BASIC:
         if version != "auto":
             raise UserError(f"config argument 'version={version}': depth={depth} has no versions")
         return f"plain{depth}" if shortcut == "none" else f"resnet{depth}_{_or(shortcut, 'A')}"
     if shortcut not in ("auto", "B"):
-        raise UserError(f"config argument 'shortcut={shortcut}': depth={depth} has B")
+        raise UserError(f"config argument 'shortcut={shortcut}': depth={depth} needs B")
     if depth == 200:
         if version != "auto":
             raise UserError(f"config argument 'version={version}': depth={depth} has no versions")

@@ -1,17 +1,17 @@
 """VGG: Simonyan and Zisserman 2015, configurations A to E.
 
 command   python train.py --config=configs/vgg.py:net=vgg_A --workdir=runs/vgg_A_digits
-          and :net=vgg_D,data=imagenet2012,scale=paper for the paper's own
+          and :net=vgg_D,data=imagenet2012,scale=paper for the paper's experiment
 hardware  digits: two CPU cores, a minute; imagenet2012 at paper scale: eight GPUs, days
 paper     Table 3 (one scale, S = Q = 256), top-1 / top-5 error: A 29.6 / 10.4, B 28.7 / 9.9,
           C 28.1 / 9.4, D 27.0 / 8.8, E 27.3 / 9.0
 here      digits, seed 0: vgg_A 0.83% test and 0.00% training error; in batches of 64, with half the
           steps, 9.7 and 15.9%
-deviates  paper: He's initial weights for all nets instead of a start from a trained A (the printed
-          variance of 10⁻² trains neither D nor E from scratch), on pixels of 0..1 less their mean:
-          on pixels of 0..255 that start, which keeps the input's scale, diverges within four steps.
-          10,000 training images are held out to decide when the rate drops; the mean colour is that
-          of 10,000 images.
+deviates  paper: all networks start from He's initial weights, not from a trained A (with the
+          printed variance of 10⁻² neither D nor E trains from scratch). Pixels are in 0..1 minus
+          their mean: He's weights keep the input's scale, and with 0..255 the loss diverges within
+          four steps. 10,000 training images are held out to decide when the rate drops; the mean
+          colour is computed from 10,000 images.
           small: images of 32 pixels, a quarter of the width, no dropout, cosine schedule
 """
 

@@ -226,7 +226,10 @@ def test_an_override_is_named(given: str, words: str, capfd) -> None:
         (["--config=configs/none.py"], "there is no config file configs/none.py"),
         ([f"--config={'x' * 300}.py"], "there is no config file xxx"),
         (["--config=README.md"], "README.md: a config file is a Python file"),
-        (["--config=configs/lenet5.py:dta=mnist"], "config argument 'dta=mnist': the keys are"),
+        (
+            ["--config=configs/lenet5.py:dta=mnist"],
+            "config argument 'dta=mnist': must be key=value",
+        ),
         ([f"--config={LENET}", "--config.seed=1", "--config.seed=2"], "--config.seed: is given tw"),
         ([f"--config={LENET}", f"--config={LENET}"], "--config: is given 2 times"),
         ([f"--config={LENET}", "--dryrun"], "flags: Unknown command line flag 'dryrun'"),

@@ -190,9 +190,9 @@ def test_a_config_is_locked_resolved_and_strict(family: str) -> None:
     config = config_of(family)
     assert config.is_locked
     assert json.loads(json.dumps(config.to_dict()))["seed"] == 0
-    with pytest.raises(UserError, match=r"the keys are .*scale"):
+    with pytest.raises(UserError, match=r"must be key=value with a key of .*scale"):
         config_of(family, "scael=small")
-    with pytest.raises(UserError, match="scale is one of "):
+    with pytest.raises(UserError, match="scale must be one of "):
         config_of(family, "scale=big")
 
 
@@ -212,10 +212,10 @@ def test_a_header_says_what_a_reader_needs(family: str) -> None:
 @pytest.mark.parametrize(
     ("family", "argument", "message"),
     [
-        ("resnet_cifar", "depth=164,shortcut=A", "'shortcut=A': depth=164 has B"),
+        ("resnet_cifar", "depth=164,shortcut=A", "'shortcut=A': depth=164 needs B"),
         ("resnet_cifar", "depth=20,unit=preact", "'unit=preact': needs depth=110"),
-        ("resnet_cifar", "depth=1202,shortcut=none", "'shortcut=none': depth=1202 has A"),
-        ("resnet_imagenet", "depth=50,shortcut=A", "'shortcut=A': depth=50 has B"),
+        ("resnet_cifar", "depth=1202,shortcut=none", "'shortcut=none': depth=1202 needs A"),
+        ("resnet_imagenet", "depth=50,shortcut=A", "'shortcut=A': depth=50 needs B"),
         ("resnet_imagenet", "depth=18,version=v1", "'version=v1': depth=18 has no versions"),
     ],
 )
