@@ -1,7 +1,7 @@
 """Every network of the case studies by name: `models.create({"name": "lenet5_modern"})`.
 
-One file a paper, the layers they share, and nothing about training, so that a reader can lift the
-package out whole. May import nothing of the project.
+One file per paper and their shared layers, without training code: the package can be used outside
+this project. May import nothing of the project.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from models.presets import Preset
 
 __all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
 
-# Far above any network's and image's; beyond them XLA and NumPy overflow.
+# Far above any real network or image. Much larger sizes overflow in XLA and NumPy.
 MAX_WIDTH, MAX_SIDE, MAX_CHANNELS, MAX_NUMBER = 1000, 100_000, 10_000, 1_000_000
 
 NETWORKS: dict[str, Preset] = {
@@ -37,20 +37,20 @@ NETWORKS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of a named network. Raises ValueError that names the five nearest, if any are."""
+    """The preset of a named network. Raises ValueError with up to five similar names."""
     if name not in NETWORKS:
         near = difflib.get_close_matches(name, NETWORKS, n=5, cutoff=0.5)
-        hint = f"did you mean: {', '.join(near)}" if near else "models.NETWORKS has all names"
+        hint = f"did you mean: {', '.join(near)}" if near else "see models.NETWORKS for all names"
         raise ValueError(f"no network is called {name!r}; {hint}")
     return NETWORKS[name]
 
 
 def create(spec: Mapping[str, Any]) -> Network:
-    """Builds the network that `spec` describes: its "name", and any of its fields to override.
+    """Builds the network of `spec`: its "name", and values for any of its fields.
 
-    An `input` of one number is the side of a square with as many channels as the preset has.
-    Raises ValueError, one line, for an unknown name, a field the network does not have, or a value
-    of the wrong type or out of range.
+    If `input` is one number, it is the side of a square image with the preset's channels.
+    Raises ValueError, one line, for an unknown name or field, or a value of the wrong type or out
+    of range.
     """
     overrides = dict(spec)
     name = overrides.pop("name", None)
@@ -92,7 +92,7 @@ def create(spec: Mapping[str, Any]) -> Network:
 
 
 def _input(value: Any, channels: int) -> tuple[int, int, int]:
-    """(height, width, channels) of the `input` field; one number is the side of a square."""
+    """(height, width, channels) from the `input` field; one number is the side of a square."""
     if type(value) is int:
         value = (value, value, channels)
     limits = (MAX_SIDE, MAX_SIDE, MAX_CHANNELS)
@@ -111,7 +111,7 @@ def _input(value: Any, channels: int) -> tuple[int, int, int]:
 
 
 def _matching(field: str, value: Any, kind: Any) -> Any:
-    """`value` in the type of its field: lists become tuples, ints become floats."""
+    """`value` converted to the type of its field: lists to tuples, ints to floats."""
     try:
         return _as(value, kind)
     except TypeError:
@@ -144,15 +144,15 @@ def _as(value: Any, kind: Any) -> Any:
 
 
 def variables_of(network: Network, batch: int = 1) -> Any:
-    """The shapes of the network's variables; nothing is allocated."""
+    """The shapes of the network's variables, without allocating them."""
     images = jax.ShapeDtypeStruct((batch, *network.input), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), images)
 
 
 def check(network: Network, trace: Callable[[Network], Any] | None = None) -> Any:
-    """Traces the network on one image and returns what `trace` does, by default the variables.
+    """Traces the network on one image and returns the result of `trace`, by default the variables.
 
-    Raises ValueError with the least size if it is too small.
+    Raises ValueError with the smallest valid size if the input is too small.
     """
     try:
         return (trace or variables_of)(network)
@@ -162,12 +162,12 @@ def check(network: Network, trace: Callable[[Network], Any] | None = None) -> An
             raise
         raise ValueError(
             f"input: {network.input[0]}×{network.input[1]} is too small, "
-            f"the least size is {least}×{least} ({error})"
+            f"the smallest valid size is {least}×{least} ({error})"
         ) from None
 
 
 def _least_size(network: Network, largest: int = 1024) -> int | None:
-    """The least square input the network takes, in pixels; None if none up to `largest` fits."""
+    """The side of the smallest valid square input in pixels; None if it is above `largest`."""
 
     def fits(size: int) -> bool:
         try:

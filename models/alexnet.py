@@ -2,8 +2,8 @@
 networks", NIPS 2012, and the one-column net of Krizhevsky, "One weird trick for parallelizing
 convolutional neural networks", arXiv 1404.5997, 2014.
 
-The paper's two GPUs are the two groups of conv2, conv4 and conv5. Layer names are those in use
-since the authors' release (conv1 ... fc8). Imports only `models`.
+The paper's two GPUs become the two groups of conv2, conv4 and conv5. Layer names are those of the
+authors' release (conv1 ... fc8). Imports only `models`.
 """
 
 from functools import partial
@@ -15,8 +15,8 @@ from models.layers import Conv, Dense, LocalResponseNorm, MaxPool
 from models.network import Network
 from models.presets import Preset
 
-# name: (kernel, stride, padding); conv1's padding is a field. The paper prints no padding: 2 and 1
-# follow from the printed sizes of the maps.
+# name: (kernel, stride, padding); conv1's padding is a field. The paper prints no padding; 2 and 1
+# follow from the printed map sizes.
 CONVOLUTIONS = {
     "conv1": (11, 4, 0),
     "conv2": (5, 1, 2),
@@ -25,22 +25,23 @@ CONVOLUTIONS = {
     "conv5": (3, 1, 1),
 }
 TWO_TOWERS = ("conv2", "conv4", "conv5")  # connected only to the maps on their own GPU
-BIAS_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # start "with the constant 1"
+BIAS_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # biases initialised "with the constant 1"
 REMOVABLE = ("conv2", "conv3", "conv4", "conv5")  # section 7: "any of the middle layers"
 
 
 class AlexNet(Network):
     """Five convolutions, three dense layers; conv → ReLU → LRN → pool.
 
-    features: widths of conv1 ... conv5. dense_features: of fc6 and fc7. groups: towers in conv2,
-    conv4, conv5. conv1_pad: 0 for 227×227 images, 2 for 224×224.
+    features: widths of conv1 ... conv5. dense_features: widths of fc6 and fc7. groups: towers in
+    conv2, conv4, conv5. conv1_pad: 0 for 227×227 images, 2 for 224×224.
     lrn, lrn_k, lrn_alpha, lrn_alpha_over_n: local response normalisation after conv1 and conv2,
     and its constants (Caffe: k 1, alpha over n). pool_window: 3 overlaps, 2 does not (stride 2).
-    dropout: rate on fc6 and fc7; dropout_first: before these layers, not after them.
-    init_std, dense_std: of the Gaussian weights, dense_std of those of fc6 and fc7 (Caffe: 0.005).
-    bias_one: starting value of the biases that the paper sets to 1 (Caffe: 0.1).
-    removed: layers among conv2 ... conv5 left out, for section 7's ablation.
-    dense_form: the dense layers act at every position of a larger image, logits [N, h, w, classes].
+    dropout: rate of fc6 and fc7; dropout_first: before these layers instead of after them.
+    init_std, dense_std: standard deviations of the initial weights, dense_std for fc6 and fc7
+    (Caffe: 0.005). bias_one: initial value of the biases that the paper sets to 1 (Caffe: 0.1).
+    removed: layers of conv2 ... conv5 to leave out, for the ablation of section 7.
+    dense_form: apply the dense layers at every position of a larger image: logits
+    [N, h, w, classes].
     """
 
     features: tuple[int, ...] = (96, 256, 384, 384, 256)
@@ -65,7 +66,7 @@ class AlexNet(Network):
         return self.groups * max(1, round(printed * self.width / self.groups))
 
     def fc6_window(self) -> tuple[int, int]:
-        """Height and width of the map that fc6 sees when images have the size of `input`."""
+        """Height and width of the map that enters fc6, for images of the size `input`."""
 
         def side(pixels: int) -> int:
             pixels = (pixels + 2 * self.conv1_pad - 11) // 4 + 1
@@ -146,7 +147,7 @@ class AlexNet(Network):
 
 
 _IMAGENET = {"input": (227, 227, 3), "num_classes": 1000}
-_SIZE = "Images are 227×227: 224 as printed would make maps of 54.25 pixels, not the printed 55."
+_SIZE = "Images are 227×227: the printed 224 gives maps of 54.25 pixels, not the printed 55."
 _ONE_COLUMN = {
     "input": (224, 224, 3),
     "num_classes": 1000,
@@ -162,7 +163,7 @@ _ONE_COLUMN_READING = (
     "torchvision's; the paper prints only the widths."
 )
 _ONE_COLUMN_START = (
-    "Weights start as N(0, 0.01²) and biases at 0, as AlexNet's; torchvision draws both uniformly "
+    "Initial weights are N(0, 0.01²) and biases 0, as in AlexNet; torchvision draws both uniformly "
     "in ±1/√fan-in."
 )
 
@@ -172,7 +173,7 @@ PRESETS = {
         _IMAGENET,
         "Krizhevsky et al. 2012, sections 3.1-3.5 and 4.2, Fig. 2",
         deviations=(
-            "The towers of the two GPUs are two groups of one network on one device.",
+            "The towers of the two GPUs are groups of one network on one device.",
             _SIZE,
         ),
         published={
@@ -180,14 +181,14 @@ PRESETS = {
             "neurons": "650,000",
             "conv1 neurons": "253,440",
         },
-        # Bias 1 with std 0.01 gave Caffe's authors a flat loss.
+        # With biases of 1 and std 0.01, Caffe's authors saw a flat loss.
         recommended_initializer="he",
     ),
     "alexnet_2012_ungrouped": Preset(
         AlexNet,
         {**_IMAGENET, "groups": 1},
-        "Krizhevsky et al. 2012 drawn as a single tower, as lectures do",
-        deviations=("conv2, conv4 and conv5 see all maps of the layer below.", _SIZE),
+        "Krizhevsky et al. 2012 as a single tower, as in lectures",
+        deviations=("conv2, conv4 and conv5 use all maps of the layer below.", _SIZE),
         recommended_initializer="he",
     ),
     "alexnet_2012_one_gpu": Preset(
@@ -202,7 +203,7 @@ PRESETS = {
         _ONE_COLUMN,
         "torchvision's AlexNet, after Krizhevsky 2014, footnote 1",
         deviations=(
-            "conv4 has 256 maps, the paper prints 384.",
+            "conv4 has 256 maps; the paper prints 384.",
             _ONE_COLUMN_START,
         ),
         published={"params": "61,100,840"},

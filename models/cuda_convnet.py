@@ -1,5 +1,5 @@
-"""The CIFAR-10 networks that Krizhevsky released with cuda-convnet in 2011: the nets behind the
-CIFAR-10 figures of Krizhevsky et al. 2012 (Fig. 1, and the 13% and 11% of section 3.3).
+"""The CIFAR-10 networks that Krizhevsky released with cuda-convnet in 2011. Krizhevsky et al. 2012
+report CIFAR-10 results with them (Fig. 1, and the 13% and 11% of section 3.3).
 
 Layer names are those of the released layer files. Imports only `models`.
 """
@@ -24,8 +24,8 @@ from models.presets import Preset
 class CudaConvnetQuick(Network):
     """Three convolutions with 3/2 pooling, then dense layers: the files 18pct, 19pct and 80sec.
 
-    dense_features: widths of the dense layers before the last. dense_std: of the weights of all
-    dense layers. activation: "relu" or "tanh", for Fig. 1.
+    dense_features: widths of the dense layers before the last. dense_std: standard deviation of
+    the initial weights of all dense layers. activation: "relu" or "tanh", for Fig. 1.
     """
 
     dense_features: tuple[int, ...] = ()
@@ -70,9 +70,9 @@ class CudaConvnetQuick(Network):
 class CudaConvnetLocal(Network):
     """Two convolutions, two layers without weight sharing, one dense: the files conv-local.
 
-    lrn: response normalisation before each pooling: the 11% net, without it the 13% net. Two
-    revisions of the 11% file exist. This is the one that normalises over 5 channels before each
-    pool and has 32 maps in local3; the other normalises over 9 channels after pool2 and has 64.
+    lrn: response normalisation before each pooling; the 11% net with it, the 13% net without. The
+    11% file has two revisions. This one normalises over 5 channels before each pool and has 32 maps
+    in local3; the other normalises over 9 channels after pool2 and has 64.
     pool_window: 3 overlaps, 2 does not (stride 2). dropout: rate before fc10; the files have none.
     activation: "relu" or "tanh".
     """
@@ -127,10 +127,10 @@ PRESETS = {
         _CIFAR10,
         "cuda-convnet, example-layers/layers-18pct.cfg",
         deviations=(
-            "Without the normalisation within maps after pool1 and pool2, which the file has and "
-            "layers-19pct.cfg has not.",
+            "There is no normalisation within maps after pool1 and pool2, as in layers-19pct.cfg; "
+            "this file has it.",
         ),
-        # On small data the released weights (conv1's std 1e-4) keep ReLU at chance for long.
+        # With the released weights (std 1e-4 in conv1) ReLU stays at chance for long on small data.
         recommended_initializer="he",
     ),
     "cuda_convnet_cifar10_80sec": Preset(

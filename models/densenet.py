@@ -1,7 +1,7 @@
 """DenseNet: Huang, Liu, van der Maaten, Weinberger, "Densely connected convolutional networks"
-(2017), in the form the paper calls BC: bottleneck layers and compressing transitions.
+(2017), in the paper's variant BC: bottleneck layers and compressing transitions.
 
-A layer sees the maps of all layers before it in its block. Layers are named after Table 1: conv0
+The input of a layer is the maps of all layers before it in its block. Layer names: conv0
 and pool0, dense1_1 ... dense4_16, transition1 ... transition3. Imports only `models`.
 """
 

@@ -1,8 +1,8 @@
 """GoogLeNet: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich, "Going
-deeper with convolutions" (2014), and the nets that pass under its name.
+deeper with convolutions" (2014), and later networks of that name.
 
-Layers carry the names of the paper's Table 1 and Fig. 2b (conv1, inception_3a/3x3_reduce, linear);
-the side heads are aux1 (on 4a) and aux2 (on 4d), in that order. What the paper leaves open
+Layer names are those of the paper's Table 1 and Fig. 2b (conv1, inception_3a/3x3_reduce, linear);
+the side heads are aux1 (on 4a) and aux2 (on 4d), in that order. What the paper does not specify
 (normalisation constants, rounding of pooled sizes, initialisation) follows Caffe's release of the
 network. Imports only `models`.
 """
@@ -48,9 +48,9 @@ TORCHVISION_NORMAL: Initializer = nn.initializers.normal(0.01)
 
 
 class AdaptiveAvgPool(nn.Module):
-    """Mean over a `size`×`size` grid of windows that cover the map, as PyTorch divides it.
+    """Mean over each window of a `size`×`size` grid that covers the map, as in PyTorch.
 
-    Window i of n spans floor(i·H/n) to ceil((i+1)·H/n). x [N, H, W, C] -> [N, size, size, C].
+    Window i of n is floor(i·H/n) to ceil((i+1)·H/n). x [N, H, W, C] -> [N, size, size, C].
     """
 
     size: int
@@ -80,8 +80,8 @@ HEAD_POOLS: dict[str, Callable[..., nn.Module]] = {
 class InceptionModule(nn.Module):
     """Four branches on one input, concatenated by channel in the order of Fig. 2.
 
-    x [N, H, W, C] -> [N, H, W, C'] with C' the sum of `features` but the two reductions. The naive
-    module (Fig. 2a) has no reductions and passes its pooled input on as it is: C' = C + the rest.
+    x [N, H, W, C] -> [N, H, W, C'], C' being the sum of `features` without the two reductions. The
+    naive module (Fig. 2a) has no reductions and no pool projection: C' = C + the 1×1, 3×3 and 5×5.
     """
 
     features: tuple[int, ...]  # in the order of MODULES
@@ -134,16 +134,14 @@ class SideHead(nn.Module):
 class GoogLeNet(Network):
     """The 22-layer network of Table 1, [N, H, W, C] -> logits and the side heads' logits.
 
-    `heads` are a selection of aux1 and aux2, in that order; () is the network as it is deployed.
+    heads: aux1, aux2 or both, in that order; () is the deployed network.
     Raises ValueError for a field outside its valid values.
     """
 
     stem: str = "7x7"  # "3x3" is for inputs of 16 to 32 pixels: stride 1 and one pooling
     module: str = "reduced"
-    reduction: float = (
-        1.0  # multiplies the widths of the modules' two reductions, on top of `width`
-    )
-    reduction_in: tuple[str, ...] = ()  # the modules that `reduction` is for; empty: all
+    reduction: float = 1.0  # multiplies the widths of the modules' reductions, in addition to width
+    reduction_in: tuple[str, ...] = ()  # modules to which `reduction` applies; empty: all
     kernel_5x5: int = 5  # of the branch called 5×5
     pool4: int = 3  # window of the pooling before 5a
     head_pool: str = "5x5/3"
@@ -182,7 +180,7 @@ class GoogLeNet(Network):
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes] and those of each head in `heads`."""
-        # Batch norm makes torchvision's network of it, and its initialisation comes along.
+        # The variant with batch norm is torchvision's, which has its own initialisation.
         paper = TORCHVISION_NORMAL if self.batch_norm else CAFFE_XAVIER
         dense = {"kernel_init": self.kernel_init(paper), **self.types}
         bias_init = nn.initializers.constant(0.0 if self.batch_norm else self.conv_bias)
@@ -260,7 +258,7 @@ class GoogLeNet(Network):
         return nn.relu(x)
 
     def normalize(self, x: jax.Array, name: str) -> jax.Array:
-        """Local response normalisation with Caffe's constants, where the network has it."""
+        """Local response normalisation with Caffe's constants, if `lrn` is set."""
         if not self.lrn:
             return x
         return LocalResponseNorm(5, 1e-4, 0.75, k=1.0, alpha_over_n=True, name=name)(x)
@@ -291,12 +289,11 @@ _READINGS = (
     "β 0.75 and k 1 are Caffe's.",
 )
 _SEPARABLE = (
-    "Table 1 counts conv1 as 2.7K weights and 34M operations, which fits a depthwise 7×7 of 8 "
-    "maps a colour and a 1×1; its text and figure show the plain 7×7.",
+    "Table 1 gives conv1 2.7K weights and 34M operations, which fits a depthwise 7×7 with 8 maps "
+    "per colour and a 1×1; the paper's text and figure show a plain 7×7.",
 )
 _NAIVE = (
-    "Modules are the naive ones of Fig. 2a: no reductions, and the pooled input is passed on "
-    "unprojected.",
+    "Modules are the naive ones of Fig. 2a: no reductions and no projection of the pooled input.",
 )
 _SMALL_DEVIATIONS = (
     "For images of 16 to 32 pixels: conv1 is a 3×3 of stride 1, there is no pool2, and the heads "
@@ -308,8 +305,8 @@ _TORCHVISION_DEVIATIONS = (
     "The branch called 5×5 has 3×3 kernels.",
     "The pooling before 5a is 2×2, the heads pool to a 4×4 grid, and dropout before the "
     "classifier is 0.2.",
-    "Weights start as a Gaussian of standard deviation 0.01; torchvision's remapping of its input "
-    "belongs to the data.",
+    "Initial weights are Gaussian with standard deviation 0.01; torchvision's remapping of the "
+    "input is left to the data pipeline.",
 )
 
 PRESETS: dict[str, Preset] = {
@@ -342,27 +339,27 @@ PRESETS: dict[str, Preset] = {
     "googlenet_small": Preset(
         GoogLeNet,
         _SMALL,
-        f"{_TABLE} behind a stem for small images",
+        f"{_TABLE} with a stem for small images",
         deviations=_READINGS + _SMALL_DEVIATIONS,
         recommended_initializer="he",
     ),
     "googlenet_small_naive": Preset(
         GoogLeNet,
         {**_SMALL, "module": "naive"},
-        f"{_TABLE} behind a stem for small images, with the modules of Fig. 2a",
+        f"{_TABLE} with a stem for small images and the modules of Fig. 2a",
         deviations=_READINGS + _SMALL_DEVIATIONS + _NAIVE,
         recommended_initializer="he",
     ),
     "googlenet_torchvision": Preset(
         GoogLeNet,
         _TORCHVISION,
-        "torchvision's network of the name, without its side heads",
+        "torchvision's GoogLeNet, without its side heads",
         deviations=_TORCHVISION_DEVIATIONS,
     ),
     "googlenet_torchvision_with_aux": Preset(
         GoogLeNet,
         {**_TORCHVISION, **_BOTH},
-        "torchvision's network of the name",
+        "torchvision's GoogLeNet",
         deviations=_TORCHVISION_DEVIATIONS,
     ),
 }

@@ -1,9 +1,8 @@
-"""The layers that the papers' tables are made of, each a named linen module.
+"""The layers of the papers' tables, each a Linen module.
 
-Every row of a paper's table is one module whose name is the paper's name for it, so that parameter
-trees, captured activations and `describe.py` all speak the paper's language. Padding is always
-explicit (the trap table of papers differs from XLA's "SAME"), images are NHWC, and nothing here
-knows any particular network.
+Every row of a paper's table is one module with the paper's name for it, so that parameter trees,
+captured activations and `describe.py` use the paper's names. Padding is always explicit (that of
+the papers differs from XLA's "SAME"), images are NHWC, and nothing here is specific to one network.
 """
 
 import functools
@@ -25,7 +24,7 @@ T = TypeVar("T")
 
 
 def uniform_fan_in(numerator: float, power: float) -> Initializer:
-    """Uniform in ±numerator / fan_in**power. LeCun et al. 1998, appendix A: 2.4 and 1."""
+    """Uniform in ±numerator / fan_in**power. LeCun et al. 1998, appendix A, has 2.4 and 1."""
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         fan_in = 1
@@ -37,8 +36,8 @@ def uniform_fan_in(numerator: float, power: float) -> Initializer:
     return init
 
 
-# Initialisation by name. He et al. 2015 means a plain Gaussian, std √(2/fan_in): flax's own
-# `he_normal` truncates it, torchvision divides by the fan-out.
+# He et al. 2015 use an untruncated Gaussian, std √(2/fan_in). Flax's `he_normal` is truncated, and
+# torchvision divides by the fan-out.
 INITIALIZERS: dict[str, Initializer] = {
     "he": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
     "glorot": nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
@@ -47,7 +46,7 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
-# What a network's `activation` field may name.
+# Valid values of a network's `activation` field.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
 
 
@@ -59,12 +58,12 @@ def chosen(field: str, value: str, options: Mapping[str, T]) -> T:
 
 
 def explicit_padding(pad: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
-    """((top, bottom), (left, right)) pixels of padding, from one number for all sides or as is."""
+    """((top, bottom), (left, right)) pixels of padding; one number stands for all four sides."""
     return ((pad, pad), (pad, pad)) if isinstance(pad, int) else pad
 
 
 def require_output(layer: nn.Module, images: jax.Array, window: tuple[int, int], pad: Any) -> None:
-    """Raises ValueError if `window` does not fit the padded map, instead of an empty output."""
+    """Raises ValueError if `window` does not fit the padded map, which XLA would return empty."""
     for side, extent, (low, high) in zip(images.shape[1:3], window, pad, strict=True):
         if side + low + high < extent:
             raise ValueError(
@@ -160,7 +159,7 @@ class Conv(nn.Module):
 
 
 class LocalConv(nn.Module):
-    """A convolution of stride 1 without weight sharing: each position has its kernel and biases.
+    """A convolution of stride 1 without weight sharing: one kernel and bias vector per position.
 
     x [N, H, W, C] -> [N, H', W', features]. The "local" layer of cuda-convnet.
     """
@@ -174,7 +173,7 @@ class LocalConv(nn.Module):
     param_dtype: Any = jnp.float32
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
-        """Those of the shared convolution of the same shape: a kernel at each position."""
+        """As many as a convolution of the same shape with shared weights."""
         height, width, channels = input_shapes[0]
         (top, bottom), (left, right) = explicit_padding(self.pad)
         rows = height + top + bottom - self.kernel[0] + 1
@@ -190,15 +189,15 @@ class LocalConv(nn.Module):
         rows, columns = seen.shape[1:3]
 
         def draw(key: jax.Array) -> jax.Array:
-            # One draw a position, so that the fan-in is that of one kernel.
+            # One draw per position, so that the fan-in is that of one kernel.
             keys = jax.random.split(key, rows * columns)
             kernels = jax.vmap(lambda k: self.kernel_init(k, shape, self.param_dtype))(keys)
             return kernels.reshape(rows, columns, -1, self.features)
 
         kernel = self.param("kernel", draw)
         bias = self.param("bias", self.bias_init, (rows, columns, self.features), self.param_dtype)
-        # Rounded to the compute type, summed in float32, which newer versions of jax do not do by
-        # themselves; XLA's CPU backend has no such product of bfloat16.
+        # Operands are rounded to the compute type, sums are in float32: newer versions of jax do
+        # not ensure this, and XLA's CPU backend has no such product of bfloat16.
         operands = (part.astype(self.dtype).astype(jnp.float32) for part in (seen, kernel))
         x = jnp.einsum("nhwi,hwio->nhwo", *operands)
         return x.astype(self.dtype) + bias.astype(self.dtype).reshape(1, rows, columns, -1)
@@ -207,7 +206,7 @@ class LocalConv(nn.Module):
 class Dense(nn.Module):
     """A fully connected layer. x [N, ...] is flattened -> [N, features].
 
-    With `window` = (h, w) the same weights act as an h×w convolution over a larger map
+    With `window` = (h, w) the same weights are an h×w convolution over a larger map
     (x [N, H, W, C] -> [N, H−h+1, W−w+1, features]): Simonyan and Zisserman 2015, section 3.2.
     """
 
@@ -243,10 +242,10 @@ class Dense(nn.Module):
 def pool_padding(
     images: jax.Array, window: int, stride: int, pad: Padding, ceil_mode: bool
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The padding of a pooling layer; in Caffe's ceil mode the last window hangs over the edge.
+    """The padding of a pooling layer; in Caffe's ceil mode the last window extends over the edge.
 
-    Caffe rounds the number of windows up, then drops one that would start beyond the image and its
-    left padding.
+    Caffe rounds the number of windows up, then drops the last one if it would start beyond the
+    image and its left padding.
     """
     padding = explicit_padding(pad)
     if not ceil_mode:
@@ -274,8 +273,8 @@ class MaxPool(nn.Module):
         require_output(self, x, (self.window, self.window), pad)
         if self.window > self.stride:
             return nn.max_pool(x, (self.window,) * 2, (self.stride,) * 2, pad)
-        # Windows apart: the maximum of strided views. The gradient of XLA's reduce_window is a
-        # scatter, seven times slower on CPU; with overlapping windows views gain nothing.
+        # Windows do not overlap: take the maximum of strided views. The gradient of XLA's
+        # reduce_window is a scatter, seven times slower on CPU. Overlapping windows gain nothing.
         borders = ((0, 0, 0), (*pad[0], 0), (*pad[1], 0), (0, 0, 0))
         x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), borders)
         batch, height, width, channels = x.shape
@@ -291,10 +290,10 @@ class MaxPool(nn.Module):
 
 
 class AvgPool(nn.Module):
-    """Mean over `window`×`window` pixels, as Caffe and cuda-convnet divide at the edge.
+    """Mean over `window`×`window` pixels, with the edges of Caffe and cuda-convnet.
 
-    A window that hangs over the edge is divided by the pixels it holds inside the map (padding
-    given by `pad` counts, as Caffe has it). x [N, H, W, C] -> [N, H', W', C].
+    The sum over a window that extends over the edge is divided by its number of pixels inside the
+    map; as in Caffe, padding given by `pad` counts as inside. x [N, H, W, C] -> [N, H', W', C].
     """
 
     window: int
@@ -320,7 +319,7 @@ class AvgPool(nn.Module):
         return (total * share.reshape(1, *share.shape, 1)).astype(x.dtype)
 
 
-# What a network's fields for a pooling layer may name.
+# Valid values of a network's fields for a pooling layer.
 POOLS: dict[str, type[MaxPool] | type[AvgPool]] = {"max": MaxPool, "average": AvgPool}
 
 
@@ -346,7 +345,7 @@ class LocalResponseNorm(nn.Module):
     alpha_over_n: bool = False
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
-        """None: by the papers' convention normalisation does not count, however it is computed."""
+        """0: by the papers' convention normalisation is not counted."""
         return 0
 
     @nn.compact
@@ -357,5 +356,5 @@ class LocalResponseNorm(nn.Module):
         pad = ((0, 0),) * (x.ndim - 1) + ((half, self.size - 1 - half),)
         sums = lax.reduce_window(jnp.square(wide), 0.0, lax.add, window, (1,) * x.ndim, pad)
         alpha = self.alpha / self.size if self.alpha_over_n else self.alpha
-        # exp and log are vectorised on CPU, a general power is not; the base is above zero.
+        # exp and log are vectorised on CPU, a general power is not; the base is positive.
         return (wide * jnp.exp(-self.beta * jnp.log(self.k + alpha * sums))).astype(x.dtype)

@@ -17,8 +17,8 @@ from models.presets import Preset
 class LectureConv(Network):
     """One convolution of the lecture, optionally after a 1×1 reduction to `reduce` maps.
 
-    [N, H, W, C] -> the means of its `num_classes` maps [N, classes], so that the convolutions hold
-    every weight and every multiply-add.
+    [N, H, W, C] -> the means of its `num_classes` maps [N, classes], so that all weights and
+    multiply-adds are in the convolutions.
     """
 
     kernel: int = 5

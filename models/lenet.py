@@ -1,8 +1,8 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
-recognition", Proc. IEEE 86(11), 1998, and the variants taught under its name.
+recognition", Proc. IEEE 86(11), 1998, and later networks of that name.
 
-Layer names are the paper's (C1 ... F6, OUTPUT) for the paper's network, Caffe's for Caffe's, the
-lecture's (conv1 ... fc5) for the modern one. Imports only `models`.
+Layer names are those of the paper (C1 ... F6, OUTPUT), of Caffe for Caffe's network, and of the
+lecture (conv1 ... fc5) for the modern one. Imports only `models`.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ from models.layers import (
 from models.network import Network
 from models.presets import Preset
 
-# Table I: the S2 maps that each map of C3 sees.
+# Table I: the maps of S2 that each map of C3 is connected to.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
@@ -37,8 +37,8 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )
 
-# The targets of the ten digits on the 84 units of F6, 7 wide and 12 high, # for +1. The paper shows
-# its own only as a picture (Fig. 3); these are drawn in its style, two empty rows for descenders.
+# The targets of the ten digits for the 84 units of F6, 7 wide and 12 high, # for +1. The paper has
+# its bitmaps only as a picture (Fig. 3); these are in its style, with two empty rows at the bottom.
 BITMAPS = """
 ..###.. ...##.. .#####. ####### ....##. ####### ..####. ####### .#####. .#####.
 .##.##. ..###.. ##...## .....## ...###. ##..... .##.... .....## ##...## ##..###
@@ -56,7 +56,7 @@ BITMAPS = """
 
 
 def rbf_centres() -> np.ndarray:
-    """The RBF units' fixed centres: [10, 84] of ±1, the bitmaps read row by row."""
+    """The fixed centres of the RBF units, [10, 84] of ±1: the bitmaps, row by row."""
     rows = [line.split() for line in BITMAPS.split("\n") if line]
     ink = [[[c == "#" for c in row[digit]] for row in rows] for digit in range(10)]
     return np.where(np.asarray(ink), 1.0, -1.0).reshape(10, -1).astype(np.float32)
@@ -70,7 +70,7 @@ def squash(a: jax.Array) -> jax.Array:
 class Subsample(nn.Module):
     """The sum over each 2×2 window times the map's coefficient, plus its bias. Section II.B.
 
-    x [N, H, W, C] -> [N, H/2, W/2, C], odd edges cut off.
+    x [N, H, W, C] -> [N, H/2, W/2, C]; an odd last row or column is dropped.
     """
 
     kernel_init: Initializer
@@ -78,7 +78,7 @@ class Subsample(nn.Module):
     param_dtype: Any = jnp.float32
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
-        """One multiplication an output, by its coefficient."""
+        """One multiplication per output, by its coefficient."""
         height, width, channels = input_shapes[0]
         return (height // 2) * (width // 2) * channels
 
@@ -88,7 +88,7 @@ class Subsample(nn.Module):
         channels = x.shape[-1]
 
         def draw(key: jax.Array) -> jax.Array:
-            # The four inputs share one weight: draw for a fan-in of 4, keep one.
+            # The four inputs share one weight: draw with a fan-in of 4, keep one.
             return self.kernel_init(key, (4, channels), self.param_dtype)[0]
 
         coefficient = self.param("kernel", draw)
@@ -103,10 +103,10 @@ class Subsample(nn.Module):
 
 
 class PartialConv(nn.Module):
-    """A convolution whose output maps see only the input maps that `table` gives them. Table I.
+    """A convolution with output maps connected to the input maps that `table` lists. Table I.
 
-    x [N, H, W, C] -> [N, H', W', len(table)]. "kernel" holds one kernel a connection, in the
-    table's order; kernels that are not in it do not exist, so nothing has to be masked in training.
+    x [N, H, W, C] -> [N, H', W', len(table)]. The parameter "kernel" has one kernel per connection,
+    in the table's order, so that no weights have to be masked in training.
     """
 
     table: tuple[tuple[int, ...], ...]
@@ -116,7 +116,7 @@ class PartialConv(nn.Module):
     param_dtype: Any = jnp.float32
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
-        """The weights of the table's kernels, once an output position."""
+        """The weights of the table's kernels, once per output position."""
         height, width, _ = input_shapes[0]
         positions = (height - self.kernel[0] + 1) * (width - self.kernel[1] + 1)
         return positions * self.kernel[0] * self.kernel[1] * sum(map(len, self.table))
@@ -126,7 +126,7 @@ class PartialConv(nn.Module):
         require_output(self, x, self.kernel, ((0, 0), (0, 0)))
 
         def draw(key: jax.Array) -> jax.Array:
-            # Map by map: the initialisation is by fan-in, and that differs between the maps.
+            # Map by map, since the fan-in differs between the maps.
             keys = jax.random.split(key, len(self.table))
             maps = [
                 self.kernel_init(k, (*self.kernel, len(seen), 1), self.param_dtype)[..., 0]
@@ -147,12 +147,12 @@ class PartialConv(nn.Module):
 class EuclideanRBF(nn.Module):
     """Minus the squared distance to each class's fixed centre, float32: [..., 84] -> [..., 10].
 
-    The paper's output is the distance itself, the smallest wins; with the sign turned the largest
-    does, as in every other network here.
+    The paper's output is the distance, and the class with the smallest is chosen. The sign is
+    changed so that it is the class with the largest, as in every other network here.
     """
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
-        """One square for each of the 84 components of the ten centres, at each position."""
+        """One square per position for each of the 84 components of the ten centres."""
         *positions, units = input_shapes[0]
         return int(np.prod(positions, dtype=int)) * units * 10
 
@@ -166,10 +166,10 @@ class EuclideanRBF(nn.Module):
 class LeNet5(Network):
     """LeNet-5 as printed: trainable subsampling, partial C3, radial-basis output.
 
-    c3: "partial" (Table I) or "full". dense_form: C5, F6 and OUTPUT act at every position of a
+    c3: "partial" (Table I) or "full". dense_form: apply C5, F6 and OUTPUT at every position of a
     larger image (section II.B, "C5 ... would be larger than 1×1"): logits [N, h, w, 10].
-    Logits are minus the distances of the RBF units. Raises ValueError for other than ten classes,
-    for which there are no bitmaps, and for a `width` other than 1 with the partial table.
+    Logits are minus the distances of the RBF units. Raises ValueError unless there are ten classes,
+    since the bitmaps are digits, and for a `width` other than 1 with the partial table.
     """
 
     c3: str = "partial"
@@ -204,7 +204,7 @@ class LeNet5(Network):
         x = squash(Subsample(**init, **self.types, name="S4")(x))
         x = squash(conv(features=self.channels(120), name="C5")(x))
         window = (1, 1) if self.dense_form else None
-        # As wide as a bitmap at every width of the layers below.
+        # One unit per pixel of a bitmap, whatever `width` is.
         x = squash(Dense(features=84, window=window, **init, **self.types, name="F6")(x))
         return EuclideanRBF(name="OUTPUT")(x), {}
 
@@ -214,8 +214,8 @@ class LeNetModern(Network):
 
     conv_features and dense_features are the widths; conv_pad pads conv1 (2 for 28×28 images).
     activation: "relu" or "tanh"; pool: "max" or "average".
-    dense_form: the dense layers act at every position of a larger image: logits [N, h, w, classes],
-    with the same weights.
+    dense_form: apply the dense layers at every position of a larger image, with the same weights:
+    logits [N, h, w, classes].
     """
 
     conv_features: tuple[int, int] = (6, 16)
@@ -249,7 +249,7 @@ class LeNetModern(Network):
         return dense(features=self.num_classes, window=window, name=f"fc{last}")(x), {}
 
     def last_map(self) -> tuple[int, int]:
-        """(height, width) of the map under the dense layers, for an image of the size `input`."""
+        """(height, width) of the map that enters the dense layers, for images of size `input`."""
         height, width = (side + 2 * self.conv_pad for side in self.input[:2])
         for _ in self.conv_features:
             height, width = (height - 4) // 2, (width - 4) // 2
@@ -257,7 +257,7 @@ class LeNetModern(Network):
 
 
 class LeNetCaffe(Network):
-    """The "LeNet" of Caffe's MNIST example: no nonlinearity but one ReLU, after ip1."""
+    """The "LeNet" of Caffe's MNIST example, with a ReLU after ip1 and no other nonlinearity."""
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -274,8 +274,8 @@ class LeNetCaffe(Network):
 
 
 _READINGS = (
-    "The RBF centres are bitmaps drawn in the style of Fig. 3, whose own pixels are not printed.",
-    "Logits are minus the printed outputs, so that the largest wins.",
+    "The RBF centres are bitmaps in the style of Fig. 3; the paper does not list its pixels.",
+    "Logits are minus the paper's outputs, so that the largest gives the class.",
     "Biases start at zero; the paper prints only the range of the weights.",
 )
 
@@ -295,14 +295,14 @@ PRESETS = {
             "C5 params": "48,120",
             "F6 params": "10,164",
         },
-        # ±2.4/fan-in saturates under the printed diagonal Levenberg-Marquardt rates.
+        # With ±2.4/fan-in and the paper's Levenberg-Marquardt step sizes the units saturate.
         recommended_initializer="lecun_sqrt_fan_in",
     ),
     "lenet5_1998_full_c3": Preset(
         LeNet5,
         {"input": (32, 32, 1), "num_classes": 10, "c3": "full"},
         "LeCun et al. 1998, Fig. 2, without Table I",
-        deviations=("C3 sees all six maps of S2 instead of the subsets of Table I.", *_READINGS),
+        deviations=("C3 uses all six maps of S2, not the subsets of Table I.", *_READINGS),
         recommended_initializer="lecun_sqrt_fan_in",
     ),
     "lenet5_modern": Preset(
@@ -310,10 +310,10 @@ PRESETS = {
         {"input": (32, 32, 1), "num_classes": 10},
         "LeCun et al. 1998, Fig. 2, as taught today: full C3, ReLU, max pooling, softmax",
         deviations=(
-            "Pooling takes the maximum and has no weights; the paper's sums, scales and squashes.",
+            "Max pooling without weights; the paper's pooling sums, scales and squashes.",
             "ReLU instead of the scaled tanh.",
-            "C3 sees all six maps; the output is dense with softmax instead of RBF units.",
-            "Weights start as in He et al. 2015.",
+            "C3 uses all six maps; the output is dense with softmax instead of RBF units.",
+            "Initial weights are those of He et al. 2015.",
         ),
     ),
     "lecture_lenet_rgb": Preset(

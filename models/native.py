@@ -26,14 +26,14 @@ SYMBOLS = ("Convolution", "ConvolutionInputGradient", "ConvolutionFilterGradient
 
 
 def library() -> pathlib.Path:
-    """Where the library for this source, jaxlib and processor is, or would be."""
+    """The path of the library for this source, jaxlib and processor, built or not."""
     made_of = (SOURCE.read_text(), OPTIONS, metadata.version("jaxlib"), _processor())
     name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     return pathlib.Path(sys.prefix) / "lib" / "convnets" / f"convolution-{name}.so"
 
 
 def _processor() -> str:
-    """What tells apart the processors that -march=native compiles differently for."""
+    """Text that differs between processors for which -march=native compiles differently."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -49,7 +49,7 @@ def compiler() -> str | None:
 
 
 def build() -> str | None:
-    """Builds the library unless it is there. Returns why that failed, in one line."""
+    """Builds the library unless it exists. Returns the reason if that fails, in one line."""
     made = library()
     if made.exists():
         return None
@@ -62,7 +62,7 @@ def build() -> str | None:
     headers = pathlib.Path(package.submodule_search_locations[0]) / "include"
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may build too: the file appears whole or not at all.
+        # Another process may be building it too, so the file is moved into place complete.
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             fresh = pathlib.Path(folder) / made.name
             command = [found, *OPTIONS, "-isystem", str(headers), str(SOURCE), "-o", str(fresh)]
@@ -94,4 +94,4 @@ def load() -> bool:
 if __name__ == "__main__":
     failed = build()
     if failed:
-        print(f"native convolutions are not built, training on CPU will be slower: {failed}")
+        print(f"native convolutions were not built, training on CPU will be slower: {failed}")

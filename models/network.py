@@ -1,7 +1,4 @@
-"""What all networks share: fields, the check of their input, capture by layer name, float32 logits.
-
-A paper's file in this package subclasses `Network`. Imports only models.layers.
-"""
+"""The base class of all networks. Imports only models.layers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -14,11 +11,11 @@ from models.layers import INITIALIZERS, Initializer
 
 
 class Outputs(NamedTuple):
-    """What every network returns.
+    """The output of every network.
 
     logits: [N, classes] float32 ([N, h, w, classes] in a fully convolutional form).
     side_logits: the side heads' logits by head name, [N, classes] each; empty if there are none.
-    captured: the activations asked for by `capture`, by layer name.
+    captured: the outputs of the layers listed in `capture`, by layer name.
     """
 
     logits: jax.Array
@@ -27,27 +24,27 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module):
-    """What all networks share: their fields, the input check, capture, and float32 logits.
+    """Base class of all networks: common fields, input check, capture of layers, float32 logits.
 
-    A network writes one method, `forward(images, train)`, which returns its logits and the logits
-    of its side heads by name. `input` is the (height, width, channels) it is built for.
+    A subclass defines `forward(images, train)`, which returns its logits and the logits of its side
+    heads by name. `input` is the (height, width, channels) it is built for.
     """
 
     input: tuple[int, int, int]
     num_classes: int
     heads: tuple[str, ...] = ()
-    initializer: str = "paper"  # or a name of INITIALIZERS, for every kernel
-    width: float = 1.0  # multiplies every layer's channels, classes excepted
+    initializer: str = "paper"  # or a name in INITIALIZERS, for all kernels
+    width: float = 1.0  # multiplies every layer's channels, except the classes
     dtype: str = "float32"  # of the computation; statistics, losses, logits: float32 or wider
     param_dtype: str = "float32"
 
-    # What losses and optimizers may ask of a network's class.
+    # Read by losses and optimizers.
     gives_distances: ClassVar[bool] = False  # logits are minus distances: radial basis outputs
-    # The layers, first to last, that a diagonal estimate of the curvature goes through.
+    # The layers, first to last, whose curvature the optimizer of LeCun et al. 1998 estimates.
     curvature_layers: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The network proper: [N, H, W, C] -> logits and side logits."""
+        """[N, H, W, C] -> logits and side logits. To be defined by the subclass."""
         raise TypeError(f"{type(self).__name__} defines no forward pass")
 
     @property
@@ -60,7 +57,7 @@ class Network(nn.Module):
         return max(1, round(printed * self.width))
 
     def kernel_init(self, paper: Initializer) -> Initializer:
-        """The layer's initialisation in its paper, unless the `initializer` field names another."""
+        """`paper`, the layer's initialisation in its paper, unless `initializer` names another."""
         return paper if self.initializer == "paper" else INITIALIZERS[self.initializer]
 
     def __call__(
@@ -68,9 +65,9 @@ class Network(nn.Module):
     ) -> Outputs:
         """Runs the network on [N, H, W, C] float images.
 
-        capture: names of layers whose outputs to return ("conv2_1", "inception_4a/3x3"): after the
-        layer's batch norm, before its nonlinearity. Raises ValueError for a name no layer has, or
-        images of another channel count than `input`.
+        capture: names of layers whose outputs to return ("conv2_1", "inception_4a/3x3"), after the
+        layer's batch norm and before its nonlinearity. Raises ValueError for an unknown layer name,
+        or if the images do not have the channels of `input`.
         """
         if images.ndim != 4 or images.shape[-1] != self.input[-1]:
             raise ValueError(

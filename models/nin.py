@@ -1,8 +1,8 @@
 """Network in Network: Lin et al. 2014 (arXiv 1312.4400).
 
 An mlpconv layer is a convolution followed by two 1×1 convolutions ("cascaded cross-channel
-parametric pooling", cccp), each with ReLU. The paper prints no widths: those here, and the starting
-weights, are of the authors' released definitions. Imports only `models`.
+parametric pooling", cccp), each with ReLU. The paper prints no widths; widths and initial weights
+are from the authors' released definitions. Imports only `models`.
 """
 
 import flax.linen as nn
@@ -17,13 +17,13 @@ class NiN(Network):
     """mlpconv layers with 3/2 pooling between them, then global average pooling.
 
     blocks: (kernel, stride, padding) of each mlpconv layer's convolution. widths: of its three
-    convolutions; the last block's third has one map a class, so only two are given.
-    init_stds: of the Gaussian weights of the authors' files, in the same order.
+    convolutions; the last block has two, since its third has one map per class.
+    init_stds: standard deviations of the initial weights, in the same order.
     pool2: "max" (the file that gave the paper's numbers) or "average" (the authors' Caffe file).
     dropout: the rate after the poolings that dropout_after names.
     head: "gap", or "dense" for one fully connected layer in its place (Table 5).
-    last_bias: starting value of the last cccp layer's biases. Its ReLU is right before the
-    head, so a class whose maps start below zero never learns; 1 lets all of them.
+    last_bias: initial value of the last cccp layer's biases. Its ReLU is followed by the head, so
+    a class whose maps are negative at the start never learns; a bias of 1 prevents this.
     """
 
     blocks: tuple[tuple[int, int, int], ...] = ((5, 1, 2), (5, 1, 2), (3, 1, 1))
@@ -87,7 +87,7 @@ _CIFAR10 = {"input": (32, 32, 3), "num_classes": 10}
 _FILE = "Lin et al. 2014, section 4; the authors' cuda-convnet definition"
 _DENSE_READING = (
     "The dense head replaces global average pooling on the 10 maps of cccp6; the paper does not "
-    "say what its fully connected layer stands on."
+    "specify the input of its fully connected layer."
 )
 
 PRESETS = {

@@ -1,7 +1,4 @@
-"""What a named network is: its class, its fields, and what its paper prints about it.
-
-Data only.
-"""
+"""The data that defines a named network."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,14 +9,14 @@ from models.network import Network
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A named network: the fields that make the class the network of one paper.
+    """A named network: a class and the values of its fields.
 
-    fields: overrides of the class's fields, `input` and `num_classes` included.
+    fields: values of the class's fields, including `input` and `num_classes`.
     source: paper, section or table that the fields come from.
-    deviations: how it differs from its paper, a sentence each; empty if it does not.
+    deviations: how it differs from its paper, one sentence each; empty if it does not.
     published: the network's size as its paper prints it, by what is counted, e.g.
-        {"params": "60 million"}. Errors are not the network's: papers.results has them.
-    recommended_initializer: what trains; "paper" where the paper's own does.
+        {"params": "60 million"}. Published errors are in papers.results.
+    recommended_initializer: one that trains well; "paper" if the paper's does.
     """
 
     network: type[Network]

@@ -1,11 +1,11 @@
 """Residual networks: He et al. 2016a, "Deep residual learning for image recognition", and He et al.
 2016b, "Identity mappings in deep residual networks".
 
-One class builds the plain nets, the residual nets and every unit of the second paper: they differ
-only in fields, so that a study compares what it says it compares. Stages carry the names of the
-first paper's Table 1 (conv1, conv2_1 ... conv5_3) on CIFAR too, where the paper prints none; the
-layers of a unit are a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME.
-Imports only `models`.
+One class builds the plain nets, the residual nets and every unit of the second paper, so that the
+networks of a study differ only in their fields. Stages have the names of the first paper's Table 1
+(conv1, conv2_1 ... conv5_3), also on CIFAR, where the paper prints none; the layers of a unit are
+a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME. Imports only
+`models`.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     "one_layer": ((3, 1),),  # the 1-layer skips of He et al. 2016b, Table 3
 }
 STEMS = ("imagenet", "cifar")  # 7×7/2 and a 3×3/2 max pool, or one 3×3
-# The padding of that max pool. The authors' nets of 2015 are Caffe's: none, and the last window
-# hangs over the edge. Torch's releases, those of 2016 among them, pad by 1 on all sides.
+# The padding of that max pool. The authors' nets of 2015 are for Caffe: no padding, and the last
+# window extends over the edge. Releases for Torch, including those of 2016, pad by 1 on all sides.
 POOL1: dict[str, dict[str, Any]] = {
     "caffe": {"pad": 0, "ceil_mode": True},
     "torch": {"pad": 1},
@@ -49,12 +49,12 @@ UNITS = (
 class Unit(nn.Module):
     """A residual unit, or the same layers without their shortcut.
 
-    x [N, H, W, C] -> [N, H', W', C']. Whether the shortcut keeps, pads or projects its input is
-    decided from the two shapes that are added. conv, norm: Conv and BatchNorm with the network's
-    own fields bound; conv normalises unless told otherwise. preactivated: the input is activated
-    already, as in the first unit of a pre-activation net, whose activation follows conv1 and serves
-    both paths (He et al. 2016b, section 4.2). The other fields are those of ResNet. Raises
-    ValueError where option A would drop channels.
+    x [N, H, W, C] -> [N, H', W', C']. The two shapes that are added decide whether the shortcut
+    keeps, pads or projects its input. conv, norm: Conv and BatchNorm with the network's fields
+    bound; conv includes batch norm by default. preactivated: the input is already activated, as in
+    the first unit of a pre-activation net, whose activation follows conv1 and is used by both paths
+    (He et al. 2016b, section 4.2). The other fields are those of ResNet. Raises ValueError if
+    option A would have to drop channels.
     """
 
     features: int
@@ -115,13 +115,13 @@ class Unit(nn.Module):
         one_by_one = partial(self.conv, features, (1, 1), stride=self.stride)
         path = x
         if self.shortcut == "C" or (self.shortcut == "B" and x.shape != residual.shape):
-            # A pre-activation unit projects its activated input and does not normalise the result.
+            # A pre-activation unit projects its activated input, without batch norm afterwards.
             unnormalized = {"batch_norm": None} if self.unit == "preact" else {}
             path = one_by_one(**unnormalized, name="projection")(active, train)
         elif x.shape != residual.shape:
             if features < x.shape[-1]:
                 raise ValueError(
-                    f"shortcut: A cannot turn {x.shape[-1]} channels into {features}, only append"
+                    f"shortcut: A only appends channels, so {x.shape[-1]} cannot become {features}"
                 )
             appended = ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1]))
             path = jnp.pad(x[:, :: self.stride, :: self.stride], appended)
@@ -192,12 +192,12 @@ class ResNet(Network):
     def __call__(
         self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
     ) -> Outputs:
-        """As every network, but raises ValueError where `capture` meets `remat`.
+        """As Network; raises ValueError if both `capture` and `remat` are used.
 
-        What a recomputed unit holds inside does not outlive it.
+        Tracers from inside a recomputed unit are not valid outside it.
         """
         if self.remat and capture:
-            raise ValueError("capture: needs remat=False, the weights are the same")
+            raise ValueError("capture: needs remat=False, which has the same weights")
         return super().__call__(images, train=train, capture=capture)
 
     @nn.compact
@@ -248,8 +248,7 @@ class ResNet(Network):
         return Dense(self.num_classes, **weights, name="fc")(x), {}
 
 
-# Units a stage, by depth: He et al. 2016a, Table 1. The paper prints none for 200 layers; those are
-# of the authors' released code.
+# Units per stage, by depth: He et al. 2016a, Table 1; for 200 layers, the authors' released code.
 IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
@@ -261,7 +260,7 @@ IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
 TABLE_1 = "He et al. 2016a, Table 1"
 SECTION_4_1 = "He et al. 2016a, Table 1, shortcuts of section 4.1"
 SECTION_5 = "He et al. 2016b, section 5; units of each stage as in the authors' released code"
-# Name, depth, fields, source, printed FLOPs (which are multiply-adds; "" where none are printed).
+# Name, depth, fields, source, printed FLOPs (which are multiply-adds; "" if none are printed).
 IMAGENET: tuple[tuple[str, int, dict[str, str], str, str], ...] = (
     ("plain18", 18, {"shortcut": "none"}, TABLE_1, "1.8×10⁹"),
     ("resnet18_A", 18, {"shortcut": "A"}, SECTION_4_1, "1.8×10⁹"),
@@ -298,8 +297,8 @@ def _imagenet(depth: int, fields: dict[str, str], source: str, multiply_adds: st
     )
 
 
-# Nets of 6n+2 layers, n units of two 3×3 layers a stage: depth, shortcuts built, printed parameters
-# (of the plain and the A net). He et al. 2016a, section 4.2 and Table 6.
+# Nets of 6n+2 layers, n units of two 3×3 layers per stage: depth, shortcuts, printed parameters (of
+# the plain and the A net). He et al. 2016a, section 4.2 and Table 6.
 CIFAR: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (20, SHORTCUTS, "0.27M"),
     (32, SHORTCUTS, "0.46M"),
@@ -308,8 +307,8 @@ CIFAR: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (110, SHORTCUTS, "1.7M"),
     (1202, ("A",), "19.4M"),
 )
-# Name, units a stage, block, shortcut, unit, classes, printed parameters: He et al. 2016b, Tables 2
-# to 4. Nets of 164 and 1001 layers have 9n+2, in bottlenecks.
+# Name, units per stage, block, shortcut, unit, classes, printed parameters: He et al. 2016b, Tables
+# 2 to 4. Nets of 164 and 1001 layers have 9n+2 layers, in bottlenecks.
 CIFAR_2016: tuple[tuple[str, int, str, str, str, int, str], ...] = (
     ("resnet110_cifar10_preact", 18, "basic", "A", "preact", 10, "1.7M"),
     ("resnet164_cifar10_original", 18, "bottleneck", "B", "original", 10, "1.7M"),

@@ -32,13 +32,13 @@ class VGG(Network):
     """Five stages of small convolutions, each ended by 2×2 max pooling, and three dense layers.
 
     configuration: a column of Table 1, or "B_5x5". lrn: response normalisation after conv1_1.
-    batch_norm, batch_norm_group: a batch norm in every convolution (which keeps its bias), with
-    statistics over groups of so many images (0: the whole batch).
+    batch_norm: a batch norm in every convolution, which keeps its bias. batch_norm_group: images
+    normalised together (0: the whole batch).
     dense_features: widths of fc6 and fc7; dropout: the rate after each.
-    init_std: of the paper's Gaussian weights. Printed is a variance of 10⁻², so 0.1; 0.01 is the
-    common reading.
-    dense_form: fc6 to fc8 act at every position of a larger image: logits [N, h, w, classes]
-    (section 3.2), with the same weights.
+    init_std: standard deviation of the paper's initial weights. The paper prints a variance of
+    10⁻², so 0.1; most code takes 0.01.
+    dense_form: apply fc6 to fc8 at every position of a larger image, with the same weights: logits
+    [N, h, w, classes] (section 3.2).
     """
 
     configuration: str = "D"
@@ -77,7 +77,7 @@ class VGG(Network):
             x = MaxPool(2, 2, name=f"pool{stage}")(x)
 
         dense = partial(Dense, **init)
-        # Five halvings lie between the image and fc6.
+        # Five poolings halve the image before fc6.
         first = (self.input[0] // 32, self.input[1] // 32)
         windows = {"fc6": first, "fc7": (1, 1), "fc8": (1, 1)} if self.dense_form else {}
         for name, features in zip(("fc6", "fc7"), self.dense_features, strict=True):
@@ -90,8 +90,8 @@ class VGG(Network):
 # Millions of parameters, Table 2.
 _PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 _FROM_A = (
-    "All weights start at random; the paper starts the first four convolutions and the dense "
-    "layers from a trained A."
+    "All initial weights are random; the paper takes those of the first four convolutions and the "
+    "dense layers from a trained A."
 )
 _IMAGENET = {"input": (224, 224, 3), "num_classes": 1000}
 
@@ -105,7 +105,7 @@ def _as_printed(column: str) -> Preset:
         f"Simonyan and Zisserman 2015, Table 1, column {column}",
         deviations=() if configuration == "A" else (_FROM_A,),
         published={"params": f"{_PRINTED[column]} million"},
-        # Section 2.1 allows Glorot's start for all; He's keeps the scale through ReLUs.
+        # The paper also suggests Glorot's; He's keeps the scale of activations through ReLUs.
         recommended_initializer="he",
     )
 

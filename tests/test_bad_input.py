@@ -160,7 +160,7 @@ def test_a_config_file_is_named_with_its_line(text, words, tmp_path, capfd) -> N
         ("--config.seed", "--config.seed: needs a value"),
         ("--config.model=resnet", "config.model: must hold fields (name), not 'resnet'"),
         ("--config.model.name=lenet5_moden", "did you mean: lenet5_modern"),
-        ("--config.model.name=zzz", "no network is called 'zzz'; models.NETWORKS has all names"),
+        ("--config.model.name=zzz", "no network is called 'zzz'; see models.NETWORKS"),
         ("--config.model.pol=max", "config.model: lenet5_modern has no field 'pol'; fields: act"),
         ("--config.model.input=8", "config.model.input: is decided by the data"),
         ("--config.model.dtype=float64", "config.model.dtype: JAX computes float64 as float32"),
@@ -197,7 +197,10 @@ def test_a_config_file_is_named_with_its_line(text, words, tmp_path, capfd) -> N
         ("--config.data.name=synthetic:8x8x1:1", "has one class only"),
         ("--config.data.name=folder:~nobody_here/x", "there is no folder '~nobody"),
         (f"--config.data.name=folder:{'x' * 300}", "there is no folder"),
-        ("--config.data.size=8", "config.model: input: 8×8 is too small, the least size is 16×16"),
+        (
+            "--config.data.size=8",
+            "config.model: input: 8×8 is too small, the smallest valid size is 16×16",
+        ),
         ("--config.data.size=99999999", "config.data.size: must be a whole number from 0 to 4096"),
         ("--config.data.workers=100000", "config.data.workers: must be a whole number from 0 to"),
         (

@@ -124,7 +124,7 @@ def test_parse(text: str, spec: dict):
         (["vgg_A:width=-1"], "width: must be above 0"),
         (["vgg_A:num_classes=ten"], "num_classes: 'ten' is not of type int"),
         (["vgg_A:initializer=xavier"], "none of paper, he, glorot"),
-        (["lenet5_modern:input=(8,8,1)"], "the least size is 16×16"),
+        (["lenet5_modern:input=(8,8,1)"], "the smallest valid size is 16×16"),
         (["vgg_A:width=1,width=2"], "width is given twice"),
         (["vgg_A:name=vgg_B"], "name is given twice"),
         (["lenet5_modern", "--all"], "exactly one of"),

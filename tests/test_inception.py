@@ -239,7 +239,7 @@ def test_too_small_an_input_says_the_least() -> None:
     # The heads pool 2×2 at 4a; windows of 3 with stride 2, rounded up, leave 2 of 4 and 4 of 8
     # pixels, but 1 of 3 and 3 of 7.
     network = small(heads=BOTH, input=(4, 4, 3))
-    with pytest.raises(ValueError, match="input: 4×4 is too small, the least size is 8×8"):
+    with pytest.raises(ValueError, match="input: 4×4 is too small, the smallest valid size is 8×8"):
         models.check(network)
 
 

@@ -524,6 +524,8 @@ def test_values_no_layer_knows_are_named_before_anything_runs(spec, message):
 def test_an_input_too_small_is_told_the_least_size(name, size, least):
     small = models.create({"name": name}).input
     network = models.create({"name": name, "input": (size, size, small[2])})
-    with pytest.raises(ValueError, match=f"{size}×{size} is too small, the least size is {least}×"):
+    with pytest.raises(
+        ValueError, match=f"{size}×{size} is too small, the smallest valid size is {least}×"
+    ):
         models.check(network)
     models.check(models.create({"name": name, "input": (least, least, small[2])}))

@@ -380,5 +380,5 @@ def test_a_network_without_side_heads_refuses_them() -> None:
 
 
 def test_option_a_does_not_drop_channels() -> None:
-    with pytest.raises(ValueError, match="shortcut: A cannot turn 4 channels into 2"):
+    with pytest.raises(ValueError, match="shortcut: A only appends channels, so 4 cannot become 2"):
         models.check(small(features=(16, 8, 16)))
