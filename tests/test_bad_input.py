@@ -228,7 +228,7 @@ def test_an_override_is_named(given: str, words: str, capfd) -> None:
         (["--config=configs"], "there is no config file configs"),
         (["--config=configs/none.py"], "there is no config file configs/none.py"),
         ([f"--config={'x' * 300}.py"], "there is no config file xxx"),
-        (["--config=README.md"], "README.md: a config file is a Python file"),
+        (["--config=README.md"], "README.md: a config file must be a Python file"),
         (
             ["--config=configs/lenet5.py:dta=mnist"],
             "config argument 'dta=mnist': must be key=value",

@@ -251,8 +251,8 @@ def test_too_small_an_input_says_the_least() -> None:
         ({"head_pool": "max"}, "head_pool: 'max' is none of"),
         ({"kernel_5x5": 7}, "kernel_5x5: 7 is none of 3, 5"),
         ({"pool4": 4}, "pool4: 4 is none of 2, 3"),
-        ({"dropout": 1.0}, r"dropout: must be in \[0, 1\), not 1.0"),
-        ({"batch_norm_group": -2}, "batch_norm_group: must be 0 or more, not -2"),
+        ({"dropout": 1.0}, "dropout: must be from 0 to below 1, not 1.0"),
+        ({"batch_norm_group": -2}, "batch_norm_group: -2: a whole number must be from 0"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:

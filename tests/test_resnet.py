@@ -365,8 +365,8 @@ def test_one_layer_skips_keep_the_depth() -> None:
         ({"gate": "open"}, "gate: 'open' is none of none, exclusive, shortcut_only"),
         ({"stages": (3, 3)}, r"stages: \(3, 3\) must hold"),
         ({"stages": (3, 0, 3)}, r"stages: \(3, 0, 3\) must hold"),
-        ({"shortcut_dropout": 1.0}, "shortcut_dropout: must be in"),
-        ({"batch_norm_group": -1}, "batch_norm_group: must be 0 or more"),
+        ({"shortcut_dropout": 1.0}, "shortcut_dropout: must be from 0 to below 1"),
+        ({"batch_norm_group": -1}, "batch_norm_group: -1: a whole number must be from 0"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
