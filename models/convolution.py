@@ -148,6 +148,7 @@ def _handler(symbol: str, window: Window, like: jax.Array) -> Callable[..., jax.
 
     Under vmap it runs once for each element.
     """
+    native.load()
     shape = jax.ShapeDtypeStruct(like.shape, like.dtype)
     call = jax.ffi.ffi_call(symbol, shape, vmap_method="sequential")
     (top, _), (left, _) = window.pad
