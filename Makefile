@@ -1,5 +1,5 @@
-# The commands people and CI run. Each sets up what it needs, once: .venv with its packages is made
-# anew only when the requirements change.
+# The commands that people and CI run. Each installs what it needs into .venv, again only if the
+# requirements change.
 
 PYTHON ?= python3
 CONFIG ?= configs/lenet5.py:data=digits
@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUNNING := .venv/.running
 TESTING := .venv/.testing
 
-# LOCKED=1 installs the versions that requirements/ has for this Python, and no newer ones.
+# LOCKED=1 installs the versions listed in requirements/ for this Python.
 LOCKED ?=
 LOCKED_FOR ?= python3.11 python3.12 python3.13
 VERSION = python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -22,7 +22,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 train: native
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR)
 
-# Convolutions compiled for this processor, for training on CPU; one line where no compiler is.
+# Compiles the convolutions for this processor, for training on CPU; without a compiler, says so.
 native: $(RUNNING)
 	@$(BIN)/python models/native.py
 
@@ -40,8 +40,8 @@ check: $(TESTING)
 	$(BIN)/python reproduce.py --check
 	$(BIN)/python -m pytest -m learns tests/test_learning.py
 
-# The 20 and 56 layers of He et al. 2016a, Fig. 1, plain and residual, with plain-44 between and
-# plain-56 without warm-up: three seeds, as many as a verdict needs, a run on each core.
+# The 20- and 56-layer networks of He et al. 2016a, Fig. 1, plain and residual, with plain-44 and
+# plain-56 without warm-up: three seeds, the fewest for a verdict; one run per core.
 study: native
 	$(BIN)/python reproduce.py degradation --data=digits --seeds=0,1,2 \
 		--runs='*-20' --runs=plain-44 --runs='*-56*'
@@ -50,7 +50,7 @@ format: $(TESTING)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Writes the versions that pip finds today for each Python: what LOCKED=1 installs from then on.
+# Writes the current versions for each Python to requirements/, for LOCKED=1.
 lock:
 	set -e; mkdir -p requirements; for python in $(LOCKED_FOR); do \
 		new=$$(mktemp -d); \
@@ -69,7 +69,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(RUNNING): requirements.txt | $(BIN)/python
-	@echo "Installing packages into .venv: one to three minutes, once."
+	@echo "Installing packages into .venv (only once): one to three minutes."
 	$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""A network as its paper prints it: layers, shapes, receptive fields, parameters, multiply-adds.
+"""Describes a network: layers, shapes, receptive fields, parameters, multiply-adds.
 
     python describe.py googlenet_2014
     python describe.py resnet34_B:num_classes=10,width=0.5 --json
@@ -7,14 +7,14 @@
     python describe.py --all --picture cost.png
     python describe.py --config=configs/resnet_cifar.py --show augment.png
 
-Every figure is measured on the traced network, from shapes only: no weights are allocated, so the
-thousand-layer nets take seconds. Published figures and known misprints stand beside the counts.
+All numbers are measured on the traced network, without allocating weights, so that networks of a
+thousand layers take seconds. Published numbers and known misprints are printed beside the counts.
 """
 
 from startup import shell
 
 if __name__ == "__main__":
-    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+    shell.attach()  # before the slow imports, so that Ctrl-C during them also prints one line
 
 import argparse
 import signal
@@ -26,18 +26,18 @@ from errors import UserError
 from startup import command_line
 
 
-# argparse and not absl's flags as in the other commands: those take no two values after --diff.
+# argparse, not absl's flags as in the other commands: absl cannot read two values after --diff.
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line instead of its whole usage."""
+    """Raises UserError for a mistake, instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see python describe.py --help")
 
 
 def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The arguments, and the overrides of the config among them by field.
+    """The arguments, and the config overrides among them by field.
 
-    Raises UserError for what it cannot understand.
+    Raises UserError for arguments that are not valid.
     """
     parser = _Parser(
         description=__doc__,
@@ -50,18 +50,22 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument(
         "--config",
         metavar="PATH[:argument]",
-        help="a config file, and --config.FIELD=value, as train.py takes them",
+        help="a config file, and --config.FIELD=value, as for train.py",
     )
-    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="two networks, as NAME is")
-    parser.add_argument("--all", action="store_true", help="one line a network")
-    parser.add_argument("--picture", metavar="PATH", help="with --all: published errors over cost")
     parser.add_argument(
-        "--show", metavar="PATH", help="with --config: training images as the network sees them"
+        "--diff", nargs=2, metavar=("A", "B"), help="compare two networks, each given like NAME"
+    )
+    parser.add_argument("--all", action="store_true", help="all networks, one line each")
+    parser.add_argument(
+        "--picture", metavar="PATH", help="with --all: draw published errors against cost"
+    )
+    parser.add_argument(
+        "--show", metavar="PATH", help="with --config: draw training images as the network's input"
     )
     parser.add_argument("--data_dir", metavar="PATH", help="folder of prepared data")
-    parser.add_argument("--json", action="store_true", help="JSON and nothing else")
+    parser.add_argument("--json", action="store_true", help="print only JSON")
     parser.add_argument(
-        "--version", action="store_true", help="versions, devices, commit and the cache"
+        "--version", action="store_true", help="print versions, devices, commit and the cache"
     )
     others, overrides = command_line.divided(arguments)
     given = parser.parse_args(others)
@@ -81,7 +85,8 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     ]
     if len(wanted) != 1:
         raise UserError(
-            f"exactly one of NAME, --config, --diff and --all, not {', '.join(wanted) or 'none'}"
+            "give exactly one of NAME, --config, --diff and --all, not "
+            f"{', '.join(wanted) or 'none'}"
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
@@ -94,9 +99,9 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `describe.py ... | head` ends in silence
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `describe.py ... | head` prints no error
     try:
-        read(sys.argv[1:])  # before jax is imported: a mistake is answered at once
+        read(sys.argv[1:])  # before jax is imported, so that mistakes are reported at once
     except UserError as error:
         command_line.fail(str(error))
 
@@ -112,12 +117,12 @@ from inspection import cost, description, difference, picture
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints what the arguments ask for. Raises UserError for what it cannot understand."""
+    """Prints the description. Raises UserError for arguments that are not valid."""
     given, overrides = read(arguments)
     if given.version:
         print(command_line.version())
         return
-    # Shapes need no accelerator, and must not take one from a run that does.
+    # Tracing needs no accelerator, and must not take one from a training run.
     jax.config.update("jax_platforms", "cpu")
 
     if given.show:
@@ -142,8 +147,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def show(text: str, overrides: Mapping[str, str], path: str, data_dir: str | None = None) -> None:
-    """Draws a config's first training images as a test and the first steps see them."""
-    # Imported here: a network by its name needs no data.
+    """Draws a config's first training images as in a test and in the first steps."""
+    # Imported here since a network given by name needs no data.
     import input_pipeline
     import sharding
     from augmentations import sheet
@@ -169,11 +174,11 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def read_config(text: str, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """The spec of the network that a config trains, its input and classes decided by its data.
+    """The spec of the network of a config, with the input and classes of its data set.
 
-    text: "PATH" or "PATH:argument", as train.py takes it; overrides: as written, by dotted field.
+    text: "PATH" or "PATH:argument", as for train.py; overrides: their text, by dotted field.
     """
-    # Imported here: a network by its name needs no data sets.
+    # Imported here since a network given by name needs no data sets.
     import data
     from augmentations import recipe
 
@@ -184,7 +189,7 @@ def read_config(text: str, overrides: Mapping[str, str]) -> dict[str, Any]:
 
 
 def describe_all(*, as_json: bool, path: str | None) -> None:
-    """Prints every network, a line each once it is traced, and draws the picture at `path`."""
+    """Prints one line per network as soon as it is traced, and draws the picture at `path`."""
     costs: dict[str, cost.Cost] = {}
     wide = max(map(len, models.NETWORKS))
     if not as_json:

@@ -66,7 +66,7 @@ def base() -> ConfigDict:
             },
             "checkpoint": {
                 "every": "10 epochs",  # also after the last step
-                "keep": 2,  # newest checkpoints, besides the best by validation error
+                "keep": 2,  # newest checkpoints; the best by validation error is also kept
             },
             "alarms": {
                 "stuck_after": "500 steps",  # warn if the loss is still ln(classes); "": never

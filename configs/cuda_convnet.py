@@ -22,8 +22,8 @@ from configs.arguments import parse
 from configs.base import base, drop_at, smoke, synthetic
 
 DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "synthetic")
-SIZE = 24  # pixels a side of the network's input
-STORED = 32  # pixels a side of the CIFAR-10 images that the input is cropped from
+SIZE = 24  # height and width of the network's input
+STORED = 32  # height and width of the CIFAR-10 images that the input is cropped from
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -23,7 +23,7 @@ from configs.base import base, smoke, synthetic
 from errors import UserError
 
 DATA = ("digits", "fashion_mnist", "fashion_mnist_scenes", "cifar10", "cifar100", "synthetic")
-BASIC = (20, 32, 44, 56, 110, 1202)  # 6n+2 layers, two 3×3 a unit
+BASIC = (20, 32, 44, 56, 110, 1202)  # 6n+2 layers, two 3×3 per unit
 BOTTLENECK = (164, 1001)  # 9n+2 layers
 # Durations at small scale, by data set: training, and the warm-up at a constant rate of 0.01.
 SMALL = {

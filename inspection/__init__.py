@@ -1,1 +1,1 @@
-"""What a network costs and sees, measured on its trace. May import errors, models, papers."""
+"""Costs and receptive fields, measured on a traced network. May import errors, models, papers."""

@@ -1,14 +1,14 @@
 """The cost of a network, measured on its trace: parameters, multiply-adds, receptive fields.
 
-The network is traced once on the shape of one image, so nothing is allocated. Parameters come from
-the parameter tree, multiply-adds and receptive fields from the equations of the jaxpr; both are
-credited to the layer whose call they were traced in. Multiply-adds count the weights of
-convolutions and dense products once per output position, taps on padding included. Biases, batch
-norm, pooling and activations are left out: the convention of the papers, whose "FLOPs" are
-multiply-adds.
+The network is traced once on the shape of one image, without allocating arrays. Parameters come
+from the parameter tree, multiply-adds and receptive fields from the equations of the jaxpr; both
+are assigned to the layer in whose call they were traced. Multiply-adds count the weights of
+convolutions and dense products once per output position, including those applied to padding.
+Biases, batch norm, pooling and activations are not counted: this is the convention of the papers,
+whose "FLOPs" are multiply-adds.
 
-A layer whose trace does not show what it is (the partial connection table of LeNet-5's C3, for
-example) declares its cost with a method `multiply_adds(*input_shapes) -> int`, both for one image.
+A layer whose trace does not show its cost (such as LeNet-5's C3 with its table of connections)
+declares it with a method `multiply_adds(*input_shapes) -> int`, for one image.
 """
 
 import collections
@@ -48,11 +48,11 @@ KINDS: dict[type[nn.Module], str] = {
 class Layer:
     """One row of a network's table.
 
-    output: the shape for one image. window: None if nothing slides. receptive_field: (height,
-    width) in pixels of the input, including pixels outside the image; None if the layer
-    computes nothing at test time. declared: the multiply-adds come from the layer's own method.
-    calls: how often one image passes through the layer; multiply_adds is the sum over the calls,
-    the other figures are those of the first.
+    output: the shape for one image. window: None if the layer has none. receptive_field: (height,
+    width) in input pixels, including pixels outside the image; None if the layer computes nothing
+    at test time. declared: multiply_adds comes from the layer's own method. calls: how often the
+    layer is applied to one image; multiply_adds is the sum over all calls, the other numbers are
+    those of the first.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A network traced once on one image: its cost, its variables' shapes, and their first values.
+    """A network traced once on one image: its cost, variables' shapes and initial values.
 
-    A start needs all three, and tracing a deep network takes a quarter of a second.
+    Training needs all three, and tracing a deep network takes a quarter of a second.
     """
 
     network: Network
@@ -96,22 +96,22 @@ class Traced:
         jaxpr, used = dce_jaxpr(self.program.jaxpr, wanted)
         given = (key, jnp.zeros((1, *self.network.input)))
         inputs = [value for value, is_used in zip(given, used, strict=True) if is_used]
-        # One operation after the other, as network.init does: compiled whole, bits might differ.
+        # Evaluated operation by operation like network.init; compiled, the bits might differ.
         values = jaxpr_as_fun(ClosedJaxpr(jaxpr, self.program.consts))(*inputs)
         return jax.tree.unflatten(structure, values)
 
 
 def measure(network: Network, image_shape: tuple[int, int, int] | None = None) -> Cost:
-    """What `trace` counts."""
+    """The cost of a network; arguments and errors as for `trace`."""
     return trace(network, image_shape).cost
 
 
 def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> Traced:
-    """Traces `network` as it is (its heads included) on one image and counts.
+    """Traces `network`, including its side heads, on one image and counts.
 
-    image_shape: replaces the network's own input, for a fully convolutional form. Raises ValueError
-    if the network cannot take it, or if convolutions run in a `while` or `cond`, where no shape
-    tells how often.
+    image_shape: replaces `network.input`, for a fully convolutional form. Raises ValueError if the
+    shape is not valid for the network, or if convolutions are in a `while` or `cond`, so that the
+    number of iterations is not known.
     """
     calls: list[_Call] = []
     open_calls: list[int] = []
@@ -131,7 +131,7 @@ def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> 
             shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(args) if hasattr(leaf, "shape")]
             calls[index].declared = declaration(*shapes)
         open_calls.append(index)
-        # The scope's name is kept by every equation, inside jit, remat and scan too.
+        # Every equation keeps the scope's name, also inside jit, remat and scan.
         with jax.named_scope(f"{MARK}{index}"):
             out = call(*args, **kwargs)
         open_calls.pop()
@@ -142,7 +142,7 @@ def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> 
     image_shape = image_shape or network.input
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    # XLA's own convolutions, whose equations say what they are.
+    # XLA's convolutions, whose equations show kernel, stride and padding.
     with _no_collection(), convolution.formed("xla"), nn.intercept_methods(record):
         closed, shapes = jax.make_jaxpr(network.init_with_output, return_shape=True)(key, images)
     params = shapes[1].get("params", {})
@@ -155,7 +155,7 @@ def trace(network: Network, image_shape: tuple[int, int, int] | None = None) -> 
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Disables the garbage collector, a fifth of a deep net's trace, finding nothing."""
+    """Disables the garbage collector, which takes a fifth of a deep net's trace for nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -177,10 +177,10 @@ class _Call:
 
 
 def _owners(calls: Sequence[_Call], params: Mapping[str, Any]) -> list[int]:
-    """For each call, the call whose row it counts in: usually itself.
+    """For each call, the call in whose row it is counted: usually itself.
 
-    The calls inside a layer that declares its cost count in that layer's row, and a convolution's
-    batch norm counts in the convolution's.
+    Calls inside a layer that declares its cost are counted in that layer's row, and the batch norm
+    of a convolution in the convolution's row.
     """
     with_kernel = {path for path, name, _ in _arrays(params) if name == "kernel"}
     owners: list[int] = []
@@ -203,13 +203,13 @@ def _tabulate(
     walk: Walk,
     params: Mapping[str, Any],
 ) -> Cost:
-    """Folds calls, equations and parameters into one row per layer."""
+    """Combines calls, equations and parameters into one row per layer."""
     row_of: dict[Path, Path] = {}
     for index, call in enumerate(calls):
         row_of.setdefault(call.path, calls[owners[index]].path)
     own_params: collections.Counter[Path] = collections.Counter()
     for path, _, size in _arrays(params):
-        while path not in row_of:  # a module that is used by another method than __call__
+        while path not in row_of:  # a module whose __call__ was never used
             path = path[:-1]
         own_params[row_of[path]] += size
 
@@ -261,7 +261,7 @@ def _arrays(tree: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, st
 
 
 def _kind(module: type[nn.Module], groups: tuple[int, int] | None) -> str:
-    """What a layer is in words: "conv", "conv, 2 groups", "depthwise conv", "max pool", ..."""
+    """The kind of a layer: "conv", "conv, 2 groups", "depthwise conv", "max pool", ..."""
     known = next((base for base in module.__mro__ if base in KINDS), None)
     if known is layers.Conv and groups is not None and groups[0] > 1:
         count, channels = groups

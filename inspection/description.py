@@ -1,6 +1,6 @@
-"""One network described: built and measured, as JSON, and as the page that its paper would print.
+"""The description of a network, as JSON and as text.
 
-Published figures, deviations, references and misprints are printed beside the counts.
+It has the counts, and the published figures, deviations, references and misprints beside them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from papers import misprints, references, results
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A network, what is printed about it, and what it costs."""
+    """A network, its preset and its cost."""
 
     name: str
     network: models.Network
@@ -28,7 +28,7 @@ class Description:
 
 
 def describe(spec: Mapping[str, Any]) -> Description:
-    """Builds and measures the network of `spec`. Raises UserError, one line, where it cannot."""
+    """Builds and measures the network of `spec`. Raises UserError if the spec is not valid."""
     try:
         network = models.create(spec)
         measured = models.check(network, cost.measure)
@@ -38,7 +38,7 @@ def describe(spec: Mapping[str, Any]) -> Description:
 
 
 def to_json(description: Description) -> dict[str, Any]:
-    """The description as JSON has it. Shapes are those of one image."""
+    """The description as a dict for JSON. Shapes are for one image."""
     return {
         "name": description.name,
         "params": description.cost.params,
@@ -56,7 +56,7 @@ def to_json(description: Description) -> dict[str, Any]:
 
 
 def layer_json(layer: cost.Layer) -> dict[str, Any]:
-    """One layer as JSON has it: kernel, stride and pad are None if nothing slides."""
+    """One layer as a dict for JSON; kernel, stride and pad are None if it has no window."""
     fields = dataclasses.asdict(layer)
     window = fields.pop("window") or {"kernel": None, "stride": None, "pad": None}
     return {**fields, **window}
@@ -73,7 +73,7 @@ def page(description: Description) -> Iterator[str]:
     yield ""
     yield from _table(measured)
     if any(map(_is_own_word, measured.layers)):
-        yield "* by the layer's own formula; the others are counted in the traced network"
+        yield "* by the layer's own formula; all others are counted in the traced network"
     if printed := published(description):
         yield ""
         yield "published"
@@ -86,7 +86,7 @@ def page(description: Description) -> Iterator[str]:
     if preset.recommended_initializer != "paper":
         yield ""
         trains = preset.recommended_initializer
-        yield f"the paper's initial weights often stall; initializer={trains} trains"
+        yield f"training from the paper's initial weights often stalls; use initializer={trains}"
     if cited := references.cited(preset.source):
         yield ""
         yield "references"
@@ -105,14 +105,14 @@ def page(description: Description) -> Iterator[str]:
 
 
 def _item(*parts: str, bullet: str = "  - ") -> Iterator[str]:
-    """An item of a list, a part a line, folded at 100 columns."""
+    """An item of a list, one line per part, wrapped at 100 columns."""
     for index, part in enumerate(parts):
         first = bullet if index == 0 else "    "
         yield from textwrap.wrap(part, 100, initial_indent=first, subsequent_indent="    ")
 
 
 def published(description: Description) -> dict[str, str]:
-    """What is printed about the network: its size, and its errors under the plainest protocol."""
+    """The published size of the network, and its errors under the simplest protocol."""
     name = description.name
     printed = dict(description.preset.published)
     for row in results.plainest(name) or results.rows(name):
@@ -129,7 +129,7 @@ def published(description: Description) -> dict[str, str]:
 
 
 def _counted(measured: cost.Cost) -> dict[str, int]:
-    """Our counts under the names that published figures have: "params", "C1 params", ..."""
+    """Our counts under the names of published figures: "params", "C1 params", ..."""
     figures = {"params": measured.params, "multiply_adds": measured.multiply_adds}
     for layer in measured.layers:
         figures[f"{layer.name} params"] = layer.params
@@ -192,7 +192,7 @@ def window_text(window: Window | None) -> str:
 def field_differences(
     before: models.Network, after: models.Network
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The fields of two networks that differ, None if one has no such field."""
+    """The fields that differ between two networks; None if a network has no such field."""
     names = [
         {field.name for field in dataclasses.fields(network) if field.init} - {"parent", "name"}
         for network in (before, after)

@@ -1,4 +1,4 @@
-"""What differs between two networks: fields, totals, and layers by name."""
+"""The differences between two networks: fields, totals, and layers by name."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from inspection.description import Description, field_differences, layer_json, t
 
 
 def between(before: Description, after: Description) -> dict[str, Any]:
-    """What differs: fields, totals, and layers by name, each as [before, after]."""
+    """The differences: fields, totals, and layers by name, each as [before, after]."""
     layers_before = {layer.name: layer_json(layer) for layer in before.cost.layers}
     layers_after = {layer.name: layer_json(layer) for layer in after.cost.layers}
     changed: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def between(before: Description, after: Description) -> dict[str, Any]:
 
 
 def lines(before: str, after: str, differences: Mapping[str, Any]) -> Iterator[str]:
-    """The differences as lines of text, under the two names."""
+    """The differences as lines of text, after a line with the two names."""
     yield f"{before} -> {after}"
     for part in ("fields", "totals"):
         yield f"\n{part}" + ("" if differences[part] else ": the same")

@@ -1,4 +1,4 @@
-"""Errors as their papers publish them against what their networks cost as we count them."""
+"""Draws published errors against our counts of multiply-adds."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import models
 from inspection import cost
 from papers import results
 
-# The protocols of papers.results.PLAINEST, as the legend has them.
+# Legend texts of the protocols of papers.results.PLAINEST.
 PROTOCOLS = {
     "ten_crop": "ten crops",
     "dense": "dense, one scale of 256",
@@ -19,8 +19,8 @@ PROTOCOLS = {
 
 
 def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
-    """Published errors against cost, one panel a data set and measure, saved at `path`."""
-    # Imported here: a count needs no plotting library, and importing this one takes a second.
+    """Draws published errors against cost, one panel per data set and metric, to file `path`."""
+    # Imported here since it takes a second and other uses do not need it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -55,14 +55,14 @@ def draw(costs: Mapping[str, cost.Cost], path: str) -> None:
         axes.grid(alpha=0.3, which="both")
         axes.legend(title="tested on", fontsize=8)
     figure.suptitle("Errors as published, each under its own protocol, against cost as measured")
-    canvas.draw()  # decides what size the labels have and where the spots are
+    canvas.draw()  # computes the sizes of the labels and the positions of the points
     figure.set_layout_engine("none")
     spread(labels, canvas.get_renderer())
     figure.savefig(path)
 
 
 def spread(labels: Sequence[Any], renderer: Any) -> None:
-    """Puts each label where it covers no spot and no label before it, near its own spot."""
+    """Moves each label near its point so that it covers no point and no earlier label."""
     spots = [label.axes.transData.transform(label.xy) for label in labels]
     taken: list[Any] = []
     places = [
@@ -81,7 +81,7 @@ def spread(labels: Sequence[Any], renderer: Any) -> None:
 
 
 def _shown(network: str, data: str, metric: str) -> list[results.Row]:
-    """The row that shows a network in a panel, the table's first; none if it is read off a plot."""
+    """The first row of a network for a panel; none if its value is only approximate."""
     found = [row for row in results.plainest(network) if (row.data, row.metric) == (data, metric)]
     return [row for row in found[:1] if not row.sign]
 

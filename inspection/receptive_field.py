@@ -1,7 +1,7 @@
 """Receptive fields: which input pixels a position of an array depends on.
 
-One rule for each operation of a jaxpr that moves, merges or windows positions; `trace.py` applies
-them. Uses the parameters of jaxpr equations only, no network and no layer.
+There is one rule per jaxpr operation that moves or merges positions; `trace.py` applies them. The
+rules use only the parameters of jaxpr equations, no network and no layer.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from typing import Any
 class Extent:
     """The receptive field of position p along one image axis: pixels jump·p + low to jump·p + high.
 
-    p runs along the array's dimension `dim`. If all positions have the same field, `dim` is None
-    and `jump` is 0. Where branches meet, low and high are the least and greatest of the branches.
+    p is the index along the array's dimension `dim`. If all positions have the same field, `dim` is
+    None and `jump` is 0. If branches are combined, low and high are the extremes of the branches.
     """
 
     dim: int | None
@@ -24,7 +24,7 @@ class Extent:
     high: int
 
     def of_all(self, positions: int) -> "Extent":
-        """The field of all positions along the dimension together."""
+        """The joint field of all positions along the dimension."""
         return Extent(None, 0, self.low, self.high + self.jump * (positions - 1))
 
     def window(self, first: int, last: int, stride: int) -> "Extent":
@@ -61,7 +61,7 @@ def hull(fields: Sequence[tuple[Field, tuple[int, ...]]]) -> Field:
 
 
 def renamed(seen: Field, shape: Sequence[int], place: Mapping[int, int]) -> Field:
-    """The field after dimension d became place[d]; a dimension without a place is merged."""
+    """The field after dimension d becomes place[d]; a dimension not in `place` is merged."""
     return tuple(
         extent if extent.dim is None else extent.at(place.get(extent.dim), shape[extent.dim])
         for extent in seen
@@ -71,7 +71,7 @@ def renamed(seen: Field, shape: Sequence[int], place: Mapping[int, int]) -> Fiel
 def pointwise(
     equation: Any, inputs: Sequence[Field | None], shape: tuple[int, ...]
 ) -> Field | None:
-    """Position by position where shapes agree, else the joint field of all inputs."""
+    """The field position by position if the shapes agree, else the joint field of all inputs."""
     met = []
     mixes = equation.primitive.name in _MIXING
     for atom, seen in zip(equation.invars, inputs, strict=True):
@@ -83,7 +83,7 @@ def pointwise(
 
 
 def concatenate(equation: Any, inputs: Sequence[Field | None]) -> Field:
-    """The joint field of parts, each moved to its place along the concatenated dimension."""
+    """The joint field of the parts, each moved to its offset along the concatenated dimension."""
     along, start, met = equation.params["dimension"], 0, []
     for atom, seen in zip(equation.invars, inputs, strict=True):
         shape = atom.aval.shape
@@ -103,8 +103,8 @@ def _broadcast(params: Any, seen: Field, shape: Any, out: Any) -> Field:
 
 
 def _reshape(params: Any, seen: Field, shape: Any, out: Any) -> Field:
-    # A dimension that is kept, or split (H -> H/2, 2), continues as the outermost of its parts; the
-    # others act as a window over neighbours. A dimension merged with another loses its positions.
+    # A dimension that is kept or split (H -> H/2, 2) becomes the outermost of its parts; the other
+    # parts are a window over neighbours. If it is merged with another, all positions are joined.
     outermost = {math.prod(out[:dim]): dim for dim in reversed(range(len(out))) if out[dim] > 1}
     field = []
     for extent in seen:
@@ -149,7 +149,8 @@ def _pad(params: Any, seen: Field, shape: Any, out: Any) -> Field:
     field = []
     for extent in seen:
         if extent.dim is not None:
-            low, _, between = map(int, params["padding_config"][extent.dim])  # NumPy's, of jnp.pad
+            # int: jnp.pad leaves NumPy integers here.
+            low, _, between = map(int, params["padding_config"][extent.dim])
             all_see = extent.of_all(shape[extent.dim])
             extent = all_see if between else extent.window(-low, -low, 1)
         field.append(extent)

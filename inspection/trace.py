@@ -1,9 +1,8 @@
-"""Follows the images through a traced network: its products, windows and receptive fields.
+"""Reads multiply-adds, windows and receptive fields off the jaxpr of a network.
 
-A jaxpr says how many positions each weight is applied to and which pixels an array depends on, so
-`cost.py` needs no formula for each layer that could disagree with what the layer computes. That is
-why receptive fields are read here and not declared by the layers: branches, pools in ceil mode and
-shifted paddings come out right by themselves. Uses no network and no layer.
+A jaxpr shows how often each weight is applied and which pixels an array depends on, so `cost.py`
+needs no formula per layer, which could differ from what the layer computes. Branches, pools in ceil
+mode and asymmetric paddings need no special cases. Uses no network and no layer.
 """
 
 import collections
@@ -16,7 +15,7 @@ from jax.extend import core
 
 from inspection.receptive_field import RULES, Extent, Field, concatenate, hull, pointwise, renamed
 
-MARK = "call:"  # prefix of the named scope of a module's call; its number follows
+MARK = "call:"  # a module's call is in a named scope of this prefix and the call's number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +28,10 @@ class Window:
 
 
 class Walk:
-    """Follows the images through a jaxpr; collects products, windows and fields of each call."""
+    """Collects the multiply-adds, windows and receptive fields of each call in a jaxpr."""
 
     def __init__(self, owners: Sequence[int]) -> None:
-        """owners: for each call number, the call whose row its equations count in."""
+        """owners: for each call number, the call in whose row its equations are counted."""
         self.owners = owners
         self.multiply_adds: collections.Counter[int | None] = collections.Counter()
         self.windows: dict[int | None, Window] = {}
@@ -42,20 +41,20 @@ class Walk:
         self.last: dict[int | None, tuple[Field, tuple[int, ...]]] = {}
 
     def follow(self, jaxpr: Any, images: Any) -> None:
-        """Walks a whole traced network; images: its input variable of shape [1, H, W, C]."""
+        """Processes a traced network. images: its input variable, of shape [1, H, W, C]."""
         shape = images.aval.shape
         pixel = tuple(Extent(dim, 1, 0, 0).at(dim, shape[dim]) for dim in (1, 2))
         self._run(jaxpr, {images: pixel}, None)
 
     def receptive_field(self, call: int) -> tuple[int, int] | None:
-        """(height, width) in pixels that one output of the call depends on."""
+        """(height, width) in pixels of the region that one output of the call depends on."""
         if call not in self.last:
             return None
         rows, columns = (extent.high - extent.low + 1 for extent in self.last[call][0])
         return rows, columns
 
     def window(self, call: int) -> Window | None:
-        """The sliding window, from the call's equation or the growth of its receptive field."""
+        """The window, from the call's equation or else from the growth of its receptive field."""
         if call in self.windows or call not in self.last:
             return self.windows.get(call)
         (befores, ins), (afters, outs) = self.first[call], self.last[call]
@@ -75,9 +74,10 @@ class Walk:
         return Window((kernels[0], kernels[1]), (strides[0], strides[1]), (pads[0], pads[1]))
 
     def _run(self, jaxpr: Any, known: Mapping[Any, Field], outer: int | None) -> list[Field | None]:
-        """Walks one jaxpr; `known`: the fields of those inputs that depend on the images.
+        """Processes one jaxpr and returns the fields of its outputs.
 
-        Returns the fields of the outputs. outer: the call that the jaxpr itself is traced in.
+        known: the fields of those inputs that depend on the images. outer: the call in which the
+        jaxpr was traced.
         """
         fields = dict(known)
 
@@ -104,7 +104,7 @@ class Walk:
         return [field(atom) for atom in jaxpr.outvars]
 
     def _call_of(self, equation: Any, outer: int | None) -> int | None:
-        """The call an equation was traced in, from its scopes; `outer` where they do not say."""
+        """The call in which an equation was traced, from its scopes; `outer` if they have none."""
         for scope in reversed(equation.source_info.name_stack.stack):
             if scope.name.startswith(MARK):
                 return self.owners[int(scope.name.removeprefix(MARK))]
@@ -134,7 +134,7 @@ class Walk:
             known = {var: seen for var, seen in zip(bodies[0].invars, inputs, strict=True) if seen}
             return self._run(bodies[0], known, call)
         if any(_has_products(body) for body in bodies):
-            raise ValueError(f"how often the layers inside {name!r} run cannot be counted")
+            raise ValueError(f"layers inside {name!r}: the number of iterations is not known")
         return [pointwise(equation, inputs, out.aval.shape) for out in equation.outvars]
 
     def _conv(self, equation: Any, inputs: list[Field | None], call: int | None) -> Field | None:
@@ -210,10 +210,10 @@ class Walk:
     def _scan(
         self, equation: Any, inputs: list[Field | None], call: int | None
     ) -> Sequence[Field | None]:
-        """A loop of known length, followed iteration by iteration: the field grows with each."""
+        """A loop of known length, processed iteration by iteration, since the fields grow."""
         body = equation.params["jaxpr"].jaxpr
-        # A looped array has one dimension more outside the body than inside. The equation's own
-        # counts would say it too, but their names differ between versions of jax.
+        # A looped array has one dimension more outside the body than inside. The equation also has
+        # these counts, but under names that differ between versions of jax.
         looped = _taller(equation.invars, body.invars)
         carried = len(body.outvars) - _taller(equation.outvars, body.outvars)
         constants = len(body.invars) - carried - looped

@@ -204,7 +204,7 @@ class LeNet5(Network):
         x = squash(Subsample(**init, **self.types, name="S4")(x))
         x = squash(conv(features=self.channels(120), name="C5")(x))
         window = (1, 1) if self.dense_form else None
-        # One unit per pixel of a bitmap, whatever `width` is.
+        # One unit per pixel of a bitmap, for every `width`.
         x = squash(Dense(features=84, window=window, **init, **self.types, name="F6")(x))
         return EuclideanRBF(name="OUTPUT")(x), {}
 

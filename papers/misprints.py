@@ -1,4 +1,4 @@
-"""Slips of print and arithmetic in the papers; `describe.py` shows them beside its own counts."""
+"""Printing and arithmetic errors in the papers; `describe.py` shows them beside its counts."""
 
 import dataclasses
 import fnmatch
@@ -6,10 +6,10 @@ import fnmatch
 
 @dataclasses.dataclass(frozen=True)
 class Misprint:
-    """A printed figure that does not follow from the network printed beside it.
+    """A printed number that does not follow from the network that the paper describes.
 
-    networks: names it concerns, with wildcards. counted: what arithmetic gives instead, or what the
-    network here takes. reason: where the difference comes from, and which of the two to trust.
+    networks: names it applies to, with wildcards. counted: the result of the arithmetic, or the
+    value used here. reason: the cause of the difference, and which of the two to trust.
     """
 
     networks: tuple[str, ...]
@@ -20,7 +20,7 @@ class Misprint:
 
 
 def misprints(network: str) -> tuple[Misprint, ...]:
-    """The misprints that concern a network."""
+    """The misprints that apply to a network."""
     return tuple(
         entry
         for entry in MISPRINTS
@@ -38,15 +38,15 @@ MISPRINTS: tuple[Misprint, ...] = (
         "LeCun et al. 1998, section II.B: connections of the whole network",
         "340,908 in the preprint; 345,308 is quoted from the journal",
         "340,908",
-        "The sum holds with the 840 links of the output units. The journal's surplus of 4,400 is "
-        "156,000 − 151,600, so it would follow from a misprint in C3's connections.",
+        "The sum includes the 840 links of the output units. The journal's surplus of 4,400 is "
+        "156,000 − 151,600, which would follow from a misprint in C3's connections.",
     ),
     Misprint(
         _LENET,
-        "LeCun et al. 1998: what a subsampling unit does with its four inputs",
+        "LeCun et al. 1998: operation of a subsampling unit on its four inputs",
         "averages them (section II.A), adds them (section II.B)",
         "adds them",
-        "Either is the other with a coefficient four times as large. Section II.B is the detailed "
+        "The two differ only by a factor of four in the coefficient. Section II.B is the detailed "
         "description, so the fan-in of a unit is 4.",
     ),
     Misprint(
@@ -61,23 +61,23 @@ MISPRINTS: tuple[Misprint, ...] = (
         "Krizhevsky et al. 2012, Fig. 2: neurons of conv1",
         "253,440",
         "290,400",
-        "The printed number is 55·48·96, that of the layer is 55·55·96. With it the network has "
-        "659,272 neurons, which fits the 650,000 of the text; with the printed one 622,312.",
+        "The printed number is 55·48·96; the layer has 55·55·96. The network then has 659,272 "
+        "neurons, which fits the 650,000 of the text; with the printed number it has 622,312.",
     ),
     Misprint(
         _ALEXNET,
         "Krizhevsky et al. 2012, Fig. 2: side of the input",
         "224",
         "227",
-        "(224 − 11)/4 + 1 is 54.25. The 55×55 maps of conv1 need 227 pixels, or 224 and three of "
-        "padding.",
+        "(224 − 11)/4 + 1 is 54.25. The 55×55 maps of conv1 need 227 pixels, or 224 and three "
+        "pixels of padding.",
     ),
     Misprint(
         _ALEXNET,
         "Krizhevsky et al. 2012, section 4.1: crops and flips of one image",
         "2048-fold",
         "2,178",
-        "A 224-pixel crop of 256 pixels has 33 offsets a side, both edges included: 33·33·2. The "
+        "A 224-pixel crop of 256 pixels has 33 offsets per axis, both edges included: 33·33·2. The "
         "printed number is 32·32·2.",
     ),
     Misprint(
@@ -85,14 +85,14 @@ MISPRINTS: tuple[Misprint, ...] = (
         "Krizhevsky 2014, footnote on the one-column network",
         "64-192-384-384-256 filters, 0.2% more parameters, 2.4% fewer connections",
         "1.4% more parameters",
-        "0.22% more is what 256 filters in conv4 give, as torchvision has it, with 1.4% fewer "
-        "multiply-adds.",
+        "With 256 filters in conv4, as in torchvision, there are 0.22% more parameters and 1.4% "
+        "fewer multiply-adds.",
     ),
     Misprint(
         ("vgg_D*", "vgg_E*"),
         "He et al. 2016a, section 3.3: FLOPs of VGG-16 and VGG-19",
         "15.3 and 19.6 ×10⁹",
-        "15.470 and 19.632 ×10⁹; only convolutions 15.347 and 19.508",
+        "15.470 and 19.632 ×10⁹; without dense layers 15.347 and 19.508",
         "VGG-16 was counted without its dense layers, VGG-19 with them.",
     ),
     Misprint(
@@ -100,16 +100,16 @@ MISPRINTS: tuple[Misprint, ...] = (
         "Simonyan and Zisserman 2015, section 3.1: variance of the initial weights",
         "10⁻², a standard deviation of 0.1",
         "std 0.01 in most code",
-        "0.1 multiplies the signal by 1.7 in a 3×3 layer of 64 channels and by 4.8 in one of 512, "
-        "0.01 lets it die out. Train with Glorot's or He's initialisation.",
+        "With 0.1 the signal grows by a factor of 1.7 in a 3×3 layer of 64 channels and of 4.8 in "
+        "one of 512; with 0.01 it vanishes. Train with Glorot's or He's initialisation.",
     ),
     Misprint(
         _GOOGLENET,
         "Szegedy et al. 2015, Table 1, conv1: parameters and ops",
         "2.7K, 34M",
         "9,408 weights, 118.0M",
-        "The row is that of a separable 7×7, eight filters a channel and then 1×1: 2,712 weights, "
-        "34.0M. Text and figure have the plain 7×7; the other is googlenet_2014_separable_conv1.",
+        "The row fits a separable 7×7, eight filters per channel and then 1×1: 2,712 weights, "
+        "34.0M. Text and figure show a plain 7×7; the other is googlenet_2014_separable_conv1.",
     ),
     Misprint(
         _GOOGLENET,
@@ -123,15 +123,14 @@ MISPRINTS: tuple[Misprint, ...] = (
         "Szegedy et al. 2015, Table 1: parameters of 4a, 4b, 4c, 4d, 4e, 5b",
         "364, 437, 463, 580, 840, 1388 K",
         "366.8, 438.0, 497.5, 590.5, 847.0, 1409.0 K",
-        "The ops printed beside them fit the printed widths in all six, so widths and ops are "
-        "right.",
+        "The ops in these six rows fit the printed widths, so widths and ops are right.",
     ),
     Misprint(
         _GOOGLENET,
         "Szegedy et al. 2015, Table 1, 5a: parameters and ops",
         "1072K, 54M",
         "1018K, 51.1M",
-        "The printed pair agrees with itself (1072·1024·49 is 53.8M) and not with the widths.",
+        "The two printed numbers fit each other (1072·1024·49 is 53.8M) but not the widths.",
     ),
     Misprint(
         _GOOGLENET,
@@ -159,7 +158,7 @@ MISPRINTS: tuple[Misprint, ...] = (
         "He et al. 2016a, Table 1: FLOPs of the 34- and 50-layer nets",
         "3.6 and 3.8 ×10⁹",
         "3.644 (shortcuts A), 3.664 (B) and 3.858 ×10⁹",
-        "That of 50 layers is cut off, those of 18, 101 and 152 are rounded.",
+        "The number for 50 layers is truncated, those for 18, 101 and 152 are rounded.",
     ),
     Misprint(
         ("resnet18_A", "resnet34_A"),
@@ -173,14 +172,14 @@ MISPRINTS: tuple[Misprint, ...] = (
         "He et al. 2016a, 2016b: parameters of ResNet-1001 and ResNet-1202",
         "10.2M and 19.4M",
         "10,327,706 and 19,421,274",
-        "10.2M leaves batch norm out (10,178,490), 19.4M takes it in (19,331,642 without).",
+        "10.2M excludes batch norm (10,178,490), 19.4M includes it (19,331,642 without).",
     ),
     Misprint(
         ("resnet164_*",),
         "He et al. 2016b: parameters of ResNet-164",
         "1.7M",
         "1,703,258",
-        "Right with batch norm and without.",
+        "Right both with batch norm and without.",
     ),
     Misprint(
         ("resnet110_cifar10_*",),
@@ -194,7 +193,7 @@ MISPRINTS: tuple[Misprint, ...] = (
         "the lecture's slide: parameters of its five layers, as remembered",
         "208, 416, 48,001, 10,081, 841",
         "608, 3,216, 48,120, 10,164, 850",
-        "The slide forgets the input channels of the convolutions and counts one bias a dense "
+        "The slide omits the input channels of the convolutions and counts one bias per dense "
         "layer.",
     ),
 )

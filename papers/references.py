@@ -1,11 +1,11 @@
-"""The papers that the project cites, by the key that its texts use; a test compares the two."""
+"""The papers that the project cites, by citation key; a test checks the keys in all texts."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """key: as docstrings, comments and tables cite it. arxiv: the preprint's number, if any."""
+    """A paper. key: its citation in docstrings, comments and tables. arxiv: number, if any."""
 
     key: str
     authors: str
@@ -149,5 +149,5 @@ REFERENCES: tuple[Reference, ...] = (
 
 
 def cited(text: str) -> tuple[Reference, ...]:
-    """The references whose key is in a text, in the list's order."""
+    """The references whose key appears in a text, in the order of REFERENCES."""
     return tuple(reference for reference in REFERENCES if reference.key in text)

@@ -1,9 +1,7 @@
 """The results that papers print, each once: by network, data set, test protocol and metric.
 
-describe.py, evaluate.py, the studies and the picture of errors over cost ask `rows` and `value`;
-a test holds the numbers quoted in the config headers to them. What a paper prints about a network's
-size (parameters, multiply-adds, connections) is in the network's preset and nowhere
-else. Data only: networks are built from the papers' tables and figures, never from here.
+Use `rows`, `row` and `plainest`. A test compares the numbers in the config headers with this table.
+The sizes that papers print (parameters, multiply-adds, connections) are in the networks' presets.
 """
 
 import dataclasses
@@ -12,8 +10,8 @@ IMAGENET, IMAGENET_TEST = "ILSVRC 2012 val", "ILSVRC test"
 IMAGENET_2010 = "ILSVRC 2010 test"
 CIFAR10, CIFAR100, MNIST, SVHN = "CIFAR-10", "CIFAR-100", "MNIST", "SVHN"
 
-# top1, top5: error on the data, in percent. *_gap: points of error above the same network as
-# printed. train: error on training images, in percent.
+# top1, top5: test error in percent. *_gap: percentage points of error above the network without the
+# change. train: training error in percent.
 METRICS = ("top1", "top5", "top1_gap", "top5_gap", "train")
 
 
@@ -21,11 +19,10 @@ METRICS = ("top1", "top5", "top1_gap", "top5_gap", "train")
 class Row:
     """One number of a paper.
 
-    networks: the members of the ensemble, one for a single network; with its changed fields as
-    describe.py takes them, for a variant that has no name of its own. protocol: as evaluate.py
-    takes it, "" where the number is of no test. sign: "≈" or "above" where the paper prints no
-    more. remark: what else the number depends on. recalled: from memory; the printed page could
-    not be opened again.
+    networks: one name, or the members of an ensemble; a variant without a name is NAME:field=value,
+    as for describe.py. protocol: as for evaluate.py, "" if the number is not from a test. sign: "≈"
+    or "above" if the paper is no more precise. remark: other conditions of the number. recalled:
+    quoted from memory, not checked against the paper.
     """
 
     networks: tuple[str, ...]
@@ -51,7 +48,7 @@ def rows(
     metric: str | None = None,
     remark: str | None = None,
 ) -> tuple[Row, ...]:
-    """The rows with any of the networks (all if none is named) and these fields, in table order."""
+    """The rows of any of the networks (default: all) with these fields, in table order."""
     wanted = {"protocol": protocol, "data": data, "metric": metric, "remark": remark}
     return tuple(
         row
@@ -73,7 +70,7 @@ def row(network: str, protocol: str = "plain", metric: str = "top1", remark: str
     return found[0]
 
 
-# If there is room for one number of a network, it is that of the first of these protocols.
+# The order in which `plainest` looks for a protocol.
 PLAINEST = ("ten_crop", "dense", "center", "center:side=320,crop=320", "plain")
 
 
@@ -117,7 +114,7 @@ def _small(
     sign: str = "",
     recalled: bool = False,
 ) -> tuple[Row, ...]:
-    """The test error on small images, which are shown as they are."""
+    """The test error on small images, which are not cropped or resized."""
     return (Row((network,), data, "plain", "top1", value, source, remark, sign, recalled),)
 
 
@@ -125,7 +122,9 @@ def _lenet() -> tuple[Row, ...]:
     lecun = "LeCun et al. 1998"
     return (
         *_small("lenet5_1998", MNIST, 0.95, f"{lecun}, section III.B"),
-        *_small("lenet5_1998", MNIST, 0.8, f"{lecun}, section III.B", "distorted images besides"),
+        *_small(
+            "lenet5_1998", MNIST, 0.8, f"{lecun}, section III.B", "with distorted images added"
+        ),
         *_small("lenet5_1998", MNIST, 1.7, f"{lecun}, Fig. 6", "15,000 training images", "≈", True),
     )
 
@@ -177,7 +176,7 @@ def _alexnet() -> tuple[Row, ...]:
     )
 
 
-# Of each column by training scale: Table 3 (one test scale), then Table 4 (three).
+# By training scale: the protocols of Table 3 (one test scale) and Table 4 (three).
 _VGG_SCALES = {
     "S = 256": ("dense", "dense:sides=224+256+288"),
     "S = 384": ("dense:sides=384", "dense:sides=352+384+416"),
@@ -333,7 +332,7 @@ def _resnet_cifar() -> tuple[Row, ...]:
     found += _small("resnet110_cifar10_A", CIFAR10, 6.61, original)
     found += _small("resnet110_cifar10_A", CIFAR10, 6.43, six, "best of 5 runs")
     found += _small("resnet1202_cifar10_A", CIFAR10, 7.93, six)
-    # No numbers are printed for the plain nets; these are others' readings of the plot.
+    # The paper prints no numbers for the plain nets; these were read off the plot by others.
     for depth, error in ((20, 9.5), (32, 10), (44, 12), (56, 13.5)):
         found += _small(f"plain{depth}_cifar10", CIFAR10, error, plots, sign="≈")
     found += _small("plain110_cifar10", CIFAR10, 60, plots, sign="above")
