@@ -1,4 +1,4 @@
-"""AlexNet's towers, switches and start, and the cuda-convnet CIFAR nets."""
+"""AlexNet's towers, options and initial weights, and the cuda-convnet CIFAR networks."""
 
 import functools
 
@@ -11,7 +11,7 @@ from drawn import drawn, initialised, outputs_of
 
 import models
 
-# The least size, an eighth of the width: milliseconds.
+# The smallest valid size and an eighth of the width, to be fast.
 TINY = {"name": "alexnet_2012", "input": (67, 67, 3), "width": 1 / 8, "num_classes": 10}
 
 
@@ -75,9 +75,9 @@ def test_towers_see_their_own_half():
 
     assert halves("conv5", of="conv4") == (True, False)
     assert halves("conv4", of="conv3") == (True, False)
-    # conv3 sees both towers, so a tower's change below it reaches both halves.
+    # conv3 is connected to both towers, so a change in one tower below it affects both halves.
     assert halves("conv3", of="conv2") == (True, True)
-    # The normalisation reaches two maps across, so conv2 is asked without it.
+    # Normalisation mixes neighbouring maps of both towers, so conv2 is tested without it.
     network = network.clone(lrn=False)
     assert halves("conv2", of="conv1") == (True, False)
 
@@ -131,7 +131,7 @@ def test_dropout_stands_after_or_before_fc6(first):
     # With everything dropped a layer's output is its bias.
     assert np.allclose(fc6, biases[0]) == first
     assert np.allclose(fc7, biases[1])
-    # And none in evaluation.
+    # There is no dropout in evaluation.
     fc7 = outputs_of(network, variables, images, capture=("fc7",)).captured["fc7"]
     assert not np.allclose(fc7, biases[1])
 
@@ -229,7 +229,7 @@ def test_parts_of_the_local_net_one_at_a_time():
     tiles = np.asarray(at["lrn1"]).reshape(2, 12, 2, 12, 2, -1)
     np.testing.assert_allclose(pool1, tiles.max((2, 4)), rtol=1e-6)
     assert (np.asarray(at["pool1"]) > np.asarray(pool1)).any()
-    # Dropout keeps what it leaves at twice its size, in training alone.
+    # In training only, dropout doubles the values that it keeps.
     dropped = network.clone(dropout=0.5)
     still = dropped.apply(variables, images, train=False)
     np.testing.assert_array_equal(still.logits, network.apply(variables, images).logits)

@@ -54,12 +54,12 @@ SMOKE = [
     ("resnet_cifar", "scale=smoke"),
     ("resnet_imagenet", "scale=smoke"),
 ]
-# A few steps do not repay the compiler's care: half its time.
+# For a few steps, optimising the compiled program takes longer than it saves.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def initial(run: experiment.Experiment) -> TrainState:
-    """What run.create_state makes, as one function to compile or to trace."""
+    """run.create_state as one function, to compile or to trace."""
     return create_state(
         run.network,
         run.loss,
@@ -72,7 +72,7 @@ def initial(run: experiment.Experiment) -> TrainState:
 
 @pytest.mark.parametrize(("family", "argument"), SMOKE)
 def test_a_family_trains(family: str, argument: str, one_device: None, data_dir: str) -> None:
-    """Its own steps on images of the paper's shape: all parameters move, the loss stays finite."""
+    """A few steps on images of the paper's shape: all parameters change, the loss stays finite."""
     config = config_of(family, argument)
     run = experiment.create(config, sharding.create_mesh(), data_dir)
 

@@ -1,4 +1,4 @@
-"""The measuring itself, on networks small enough to count by hand."""
+"""The cost measurement, on networks small enough to count by hand."""
 
 import flax.linen as nn
 import jax
@@ -110,7 +110,7 @@ def test_only_products_with_the_image_count():
 
 
 class Declared(nn.Module):
-    """Traces to two convolutions and says what it is instead."""
+    """A layer that traces to two convolutions but declares its own cost."""
 
     def multiply_adds(self, *input_shapes: tuple[int, ...]) -> int:
         (shape,) = input_shapes
@@ -142,7 +142,7 @@ def test_parameters_of_a_block_itself_get_a_row():
 
 
 class Unit(nn.Module):
-    """A residual unit of stride 2 and more branches than it needs."""
+    """A residual unit of stride 2 with additional branches."""
 
     @nn.compact
     def __call__(self, x):
@@ -200,7 +200,7 @@ def test_nothing_is_allocated():
 
 
 class Probe(nn.Module):
-    """Shows the receptive field of what it is given."""
+    """Makes the receptive field of its input visible."""
 
     @nn.compact
     def __call__(self, x):
@@ -253,7 +253,7 @@ def test_receptive_fields_are_the_extent_of_the_gradient(call):
         out, _ = network.apply(variables, images, mutable=["batch_stats"])
         return (out.logits[:, row, column] @ mixture).sum()
 
-    # Several images, since a maximum shows one of its pixels at a time.
+    # Several images, since the gradient of a maximum is at only one pixel.
     shown = jax.random.normal(jax.random.key(1), (16, 40, 40, 2))
     hit = (np.asarray(jax.jit(jax.grad(middle))(shown)) != 0).any((0, 3))
     rows, columns = np.nonzero(hit.any(1))[0], np.nonzero(hit.any(0))[0]

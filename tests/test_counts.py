@@ -87,7 +87,7 @@ def test_layers_are_those_of_the_sheet(name: str):
             assert window.stride == (row["stride"], row["stride"]), row["name"]
             assert window.pad == tuple((pad, pad) for pad in row["pad"]), row["name"]
         claimed += [layer.name for layer in layers]
-    # No layer counts in two rows, and what no row names costs nothing.
+    # No layer is counted in two rows, and layers that are in no row have no cost.
     assert len(claimed) == len(set(claimed))
     if all(row["kind"] != "reference" for row in ROWS[name]):
         unclaimed = [layer for layer in found.layers if layer.name not in claimed]

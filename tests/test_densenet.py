@@ -1,4 +1,4 @@
-"""DenseNet: every layer sees all before it in its block, and the widths follow from that."""
+"""DenseNet: the input of a layer is all layers before it in its block; widths follow from that."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_widths_grow_by_k_and_transitions_halve_them() -> None:
 def test_depth_is_that_of_the_name() -> None:
     network = models.create({"name": "densenet121"})
     assert isinstance(network, densenet.DenseNet)
-    # conv0, two a layer, one a transition, the classifier.
+    # conv0, two per layer, one per transition, the classifier.
     assert 1 + 2 * sum(network.blocks) + len(network.blocks) - 1 + 1 == 121
 
 
@@ -65,7 +65,7 @@ def test_depth_is_that_of_the_name() -> None:
         ({"blocks": (2, 0)}, r"blocks: \(2, 0\) must hold 1 or more"),
         ({"growth": 0}, "growth: must be 1 or more, not 0"),
         ({"compression": 1.5}, r"compression: must be in \(0, 1\], not 1.5"),
-        ({"batch_norm_group": -1}, "batch_norm_group: must be 0 or more, not -1"),
+        ({"batch_norm_group": -1}, "batch_norm_group: -1: a whole number must be from 0"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:

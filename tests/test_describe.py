@@ -1,4 +1,4 @@
-"""describe.py: what it prints, what it hands to machines, and how it answers a mistake."""
+"""describe.py: its text, its JSON, and its error lines."""
 
 import itertools
 import json
@@ -188,7 +188,7 @@ def test_diff_names_layers_of_either_side_and_what_changed(capsys):
 
 @pytest.fixture
 def two_networks(monkeypatch):
-    """Of all networks two, so that `--all` takes no minute here."""
+    """Replaces the networks by two, so that `--all` is fast."""
     kept = {name: models.NETWORKS[name] for name in ("resnet20_cifar10_A", "vgg_A")}
     monkeypatch.setattr(models, "NETWORKS", kept)
 

@@ -1,4 +1,4 @@
-"""GoogLeNet against Table 1 and against straight-line formulas, and the lecture's laws."""
+"""GoogLeNet against Table 1 and direct formulas, and the lecture's worked example."""
 
 from typing import Any
 

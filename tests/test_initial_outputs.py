@@ -1,4 +1,4 @@
-"""Every network as its paper has it, with the recommended start: do its first outputs make sense?
+"""Plausibility of the first outputs of every network, with the recommended initialisation.
 
 Operation by operation: nets share most of these, and compiling a whole one takes minutes. A net
 of a thousand layers takes seconds this way.

@@ -1,4 +1,4 @@
-"""The shared layers against direct sums and loops, and what the networks make of their fields."""
+"""The shared layers against direct sums and loops, and the checks of the networks' fields."""
 
 import functools
 import math

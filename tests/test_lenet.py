@@ -1,4 +1,4 @@
-"""LeNet-5 against the paper's own tables and NumPy, and the variants taught under its name."""
+"""LeNet-5 against the paper's tables and NumPy, and later networks of that name."""
 
 import functools
 
@@ -133,7 +133,7 @@ def test_logits_are_minus_the_distances_to_the_bitmaps():
     for digit, centre in enumerate(rbf_centres()):
         distances[:, digit] = ((units - centre) ** 2).sum(1)
     np.testing.assert_allclose(outputs.logits, -distances, rtol=1e-5)
-    # A digit's own bitmap wins, at distance zero.
+    # The bitmap of a digit has distance zero to its own class, the smallest.
     bitmaps = rbf_centres()
     logits = applied(EuclideanRBF(), {}, jnp.asarray(bitmaps))
     np.testing.assert_array_equal(logits.argmax(1), np.arange(10))

@@ -1,4 +1,4 @@
-"""What the papers print: rows that name what exists, each once, and the texts that quote them."""
+"""The rows of papers/results.py are valid and unique, and the texts that quote them agree."""
 
 import ast
 import collections

@@ -1,4 +1,4 @@
-"""Residual networks against straight-line formulas, and the laws that the papers state of them."""
+"""Residual networks against direct formulas, and the properties that the papers state."""
 
 import dataclasses
 import re
@@ -265,7 +265,7 @@ def test_last_activation_of_a_preactivation_net() -> None:
 
 @pytest.mark.parametrize("kind", ["original", "preact"])
 def test_inserting_a_zero_unit_leaves_the_outputs_unchanged(kind: str) -> None:
-    # Why depth cannot hurt: He et al. 2016a, section 1, the solution by construction.
+    # He et al. 2016a, section 1: the solution by construction, for which depth does not hurt.
     shallow, deep = small(unit=kind), small(unit=kind, stages=(1, 2, 1))
     images, variables, longer = images_for(shallow), initial(shallow), initial(deep, seed=7)
     inserted = zeroed(longer["params"]["conv3_2"], "kernel")

@@ -46,7 +46,7 @@ def test_stacks_of_3x3_see_what_one_large_kernel_sees_for_fewer_weights():
     three = sum(int(np.prod(kernels[f"conv5_{i}"])) for i in (1, 2, 3))
     assert three == 27 * channels**2
     assert 49 * channels**2 / three == pytest.approx(1.81, abs=0.01)  # "81% more"
-    # B's pairs become one 5×5 each: the field of vision stays, 25C² weights for 18C².
+    # Each pair of B becomes one 5×5: the same receptive field, 25C² weights instead of 18C².
     pair, single = kernels_of("vgg_B"), kernels_of("vgg_B_5x5")
     assert int(np.prod(single["conv5_1"])) == 25 * channels**2
     assert sum(int(np.prod(pair[f"conv5_{i}"])) for i in (1, 2)) == 18 * channels**2
@@ -77,7 +77,7 @@ def test_dense_form_is_the_crop_wise_network_where_they_agree():
     dense = models.create({"name": "vgg_A", **TINY, "dense_form": True})
     assert models.variables_of(plain) == models.variables_of(dense)
     variables = drawn(plain)
-    # On an image of the network's size they are one network.
+    # On an image of the network's input size, both forms are the same network.
     images = jnp.asarray(normal(1, 2, 32, 32, 3))
     scores = outputs_of(dense, variables, images).logits
     assert scores.shape == (2, 1, 1, 10)
@@ -87,7 +87,7 @@ def test_dense_form_is_the_crop_wise_network_where_they_agree():
 
 
 def test_dense_form_slides_fc6_over_the_last_map_of_a_larger_image():
-    """The convolutions' padding sees the crop's edge, so crops agree from pool5 on, not before."""
+    """Convolutions pad at the crop's edge, so that crops agree only from pool5 on."""
     fields = {"name": "vgg_A", **TINY, "input": (64, 64, 3)}
     plain, dense = models.create(fields), models.create({**fields, "dense_form": True})
     variables = drawn(plain)
