@@ -1,5 +1,5 @@
-"""How a command starts: signals, flags, settings of XLA, the compilation cache, jobs of processes.
+"""How a command starts: signals, flags, XLA settings, the compilation cache, multi-process jobs.
 
-Files here import nothing heavy at the top: --help, a mistyped flag and Ctrl-C are answered before
-jax is imported. May import configs, errors, models.
+Files here import nothing heavy at the top, so that --help, a mistyped flag and Ctrl-C are handled
+before jax is imported. May import configs, errors, models.
 """

@@ -1,7 +1,7 @@
-"""How the entry scripts start: flags parsed, bad input answered by one line and exit status 2.
+"""Parses the flags of the commands; bad input ends a command with one line and exit status 2.
 
-Imports nothing heavy: a command calls `parse` above its other imports, so that --help and a
-mistyped flag are answered at once.
+Imports nothing heavy: a command calls `parse` before its other imports, so that --help and a
+mistyped flag do not wait for jax.
 """
 
 import errno
@@ -25,8 +25,8 @@ from startup import compilation_cache, environment, xla_settings
 EXIT_STATUS = 2
 PICTURES = (".png", ".pdf", ".svg")
 OVERRIDE = re.compile(r"--?config\.([^=]+)(?:=(.*))?", re.DOTALL)
-# What the ground under a program may lack, in its own words: disk, permission, memory, files.
-GROUND = {
+# Errors of the machine, not of the program: disk space, permissions, memory, open files.
+MACHINE_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
@@ -36,36 +36,36 @@ def define_config(description: str) -> None:
     """Defines the flags --config=PATH[:argument] and --config.FIELD=value; `config` reads them."""
     flags.DEFINE_string("config", None, description)
     flags.DEFINE_multi_string(
-        "config_override", [], "FIELD=value; --config.FIELD=value is short for it."
+        "config_override", [], "FIELD=value; the short form is --config.FIELD=value."
     )
 
 
 def config() -> ConfigDict:
-    """The locked config. Raises UserError if it is missing or anything in it is wrong."""
+    """The locked config. Raises UserError if it is missing or invalid."""
     given = flags.FLAGS
     if given.config is None:
         raise UserError("--config is missing; see --help")
     return _config(given.config, tuple(given.config_override))
 
 
-@functools.lru_cache(maxsize=1)  # read when flags are parsed, and again by a command
+@functools.lru_cache(maxsize=1)  # called when flags are parsed, and again by the command
 def _config(text: str, overrides: tuple[str, ...]) -> ConfigDict:
     pairs = (word.partition("=") for word in overrides)
     return files.read(text, {field: value for field, _, value in pairs})
 
 
 def config_overrides() -> dict[str, Any]:
-    """What --config.FIELD=value has set in `config`, by dotted field."""
+    """The values that --config.FIELD=value set in `config`, by dotted field."""
     fields = [word.partition("=")[0] for word in flags.FLAGS.config_override]
     return {field: functools.reduce(getattr, field.split("."), config()) for field in fields}
 
 
 def parse(*, bare: str = "", listed: str = "") -> None:
-    """Reads the flags of sys.argv; leaves after --help, and with one line where one is wrong.
+    """Reads the flags of sys.argv; exits after --help, or with one error line.
 
-    bare, listed: see `flagged`; without them a word that is no flag is a mistake.
+    bare, listed: see `flagged`; without them only flags are accepted.
     """
-    # As a flag of the command's own, so that its --help shows it.
+    # Registered under the command's own name, so that its --help shows it.
     shown = flags.BooleanFlag("version", False, "Print versions, devices, commit and the cache.")
     flags.DEFINE_flag(shown, module_name=sys.argv[0])
     app.define_help_flags()
@@ -76,7 +76,7 @@ def parse(*, bare: str = "", listed: str = "") -> None:
 
 
 def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
-    """Words that are no flags become values: of the flag `listed` after it, else of `bare`.
+    """Turns words that are not flags into values of `bare`, or of `listed` if they come after it.
 
     "name --listed a b" becomes "--bare=name --listed=a --listed=b".
     """
@@ -89,12 +89,12 @@ def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
         else:
             made.append(f"--{listed if in_list else bare}={word}")
     if in_list and not any(word.startswith(f"--{listed}=") for word in made):
-        made.append(f"--{listed}")  # absl's error names what is missing
+        made.append(f"--{listed}")  # absl reports the missing value
     return made
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Calls `main` with the flags as `parse` read them; never returns."""
+    """Calls `main` after `parse`, then exits; never returns."""
     if not flags.FLAGS.is_parsed():
         parse()
     app.run(lambda _: _guarded(main), sys.argv[:1], flags_parser=lambda arguments: arguments)
@@ -102,18 +102,18 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def fail(message: str) -> NoReturn:
-    """Prints one line on standard error and leaves with status 2."""
+    """Prints one line on standard error and exits with status 2."""
     print(one_line(message), file=sys.stderr)
     raise SystemExit(EXIT_STATUS)
 
 
 def one_line(error: object) -> str:
-    """An error as it is told."""
+    """An error as it is printed."""
     return f"error: {' '.join(str(error).split())}"
 
 
 def version() -> str:
-    """What a command runs on, for a report: versions, devices, commit, the compilation cache."""
+    """Versions, devices, commit and compilation cache, for bug reports."""
     made_on = environment.describe()
     versions = ", ".join(f"{name} {number}" for name, number in made_on["packages"].items())
     return (
@@ -126,7 +126,7 @@ def version() -> str:
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The arguments without --config.FIELD=value (or --config.FIELD value), and those by field."""
+    """The other arguments, and the values of --config.FIELD=value (or FIELD value) by field."""
     others, overrides = list[str](), dict[str, str]()
     words = iter(arguments)
     for word in words:
@@ -138,7 +138,7 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if value is None:
             raise UserError(f"{word}: needs a value")
         if field in overrides:
-            raise UserError(f"--config.{field}: is given twice")
+            raise UserError(f"--config.{field}: is given twice; give it once")
         overrides[field] = value
     return others, overrides
 
@@ -166,7 +166,7 @@ def _parse(arguments: list[str]) -> None:
         for flag in itertools.chain(*flags.FLAGS.flags_by_module_dict().values()):
             _check_given(flag)
         if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-            config()  # now: what is wrong with it waits for no slow import
+            config()  # reports errors in it before the slow imports
     except flags.Error as error:
         fail(f"flags: {error}")
     except UserError as error:
@@ -179,7 +179,7 @@ def _check_given(flag: flags.Flag) -> None:
     """Raises UserError for a flag whose first value would be dropped, or whose value is empty."""
     several = isinstance(flag, flags.MultiFlag)
     if flag.present > 1 and not several:
-        raise UserError(f"--{flag.name}: is given {flag.present} times, and takes one value")
+        raise UserError(f"--{flag.name}: is given {flag.present} times; give it once")
     values: Any = flag.value if several else [flag.value]
     if flag.present and "" in values:
         raise UserError(f"--{flag.name}: is empty")
@@ -188,8 +188,8 @@ def _check_given(flag: flags.Flag) -> None:
 def _guarded(main: Callable[[], Any]) -> None:
     logging.set_verbosity(logging.WARNING)
     logging.set_stderrthreshold("warning")
-    # Orbax tells an error's whole story from each of its threads, and then raises it: the one line
-    # that the checkpoints make of it is enough.
+    # Orbax logs a traceback from each of its threads before it raises the error; the error line
+    # from training/checkpoints.py is enough.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     sys.unraisablehook = functools.partial(_not_of_abandoned_reads, sys.unraisablehook)
     compilation_cache.use()
@@ -199,11 +199,11 @@ def _guarded(main: Callable[[], Any]) -> None:
         else:
             main()
     except Exception as error:
-        from startup import jobs  # slow, and main has imported it
+        from startup import jobs  # imports jax, which main has done already
 
         if isinstance(error, UserError):
             jobs.end(one_line(error), EXIT_STATUS)
-        if line := bad_ground(error):
+        if line := machine_error(error):
             jobs.end(one_line(line), EXIT_STATUS)
         if jobs.alone():
             raise
@@ -211,24 +211,24 @@ def _guarded(main: Callable[[], Any]) -> None:
 
 
 def _not_of_abandoned_reads(hook: Callable[[Any], Any], unraisable: Any) -> None:
-    """Shows an error that no code can catch, except those of reads that nobody waits for any more.
+    """Shows an error that no code can catch, except errors of abandoned checkpoint reads.
 
-    Orbax reads all arrays of a checkpoint at once and stops waiting at the first damaged one, which
-    it raises; TensorStore then has an error of each of the others, in a thread of its own.
+    Orbax reads all arrays of a checkpoint at once and raises at the first damaged one. TensorStore
+    then reports an error for each of the others, in its own threads.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         hook(unraisable)
 
 
-def bad_ground(error: Exception) -> str | None:
-    """What the machine lacks, of an error that is no mistake of the program; None for others."""
-    if isinstance(error, OSError) and error.errno in GROUND:
+def machine_error(error: Exception) -> str | None:
+    """A line for an error of the machine (disk, permissions, memory); None for other errors."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"{error.filename or 'input or output'}: {error.strerror}"
     text = str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "bad_alloc" in text:
         return (
-            "the memory is exhausted; a smaller config.batch_size or config.eval.batch_size needs "
-            "less, or more config.gradient_accumulation, or config.model.remat=True where the "
-            "network has that field"
+            "out of memory; use a smaller config.batch_size or config.eval.batch_size, a larger "
+            "config.gradient_accumulation, or config.model.remat=True if the network has that "
+            "field"
         )
     return None

@@ -1,10 +1,10 @@
-"""What XLA compiled is kept on disk: a second start of a program does not compile it again.
+"""Keeps compiled programs on disk, so that a second start does not compile them again.
 
 The folder is `convnet-case-studies` in the user's cache (`$XDG_CACHE_HOME`, else `~/.cache`), or
-the one that `$CONVNETS_CACHE` names; CONVNETS_CACHE=off compiles every time. Any number of
-processes may share it: of an entry that is still being written, or that a kill cut short, jax warns
-that it cannot be read, and compiles. It may be deleted at any time. On NVIDIA GPUs jax keeps the
-results of autotuning in it too (jax's own default; not run here).
+the one that `$CONVNETS_CACHE` names; CONVNETS_CACHE=off turns the cache off. Any number of
+processes may share it: if an entry is incomplete (still being written, or cut short by a kill), jax
+warns and compiles. It may be deleted at any time. On NVIDIA GPUs jax also keeps autotuning results
+in it (jax's default; not tested here).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ OFF = "off"
 
 
 def folder() -> pathlib.Path | None:
-    """Where compiled programs of this machine are kept; None if they are not."""
+    """Where compiled programs of this machine are kept; None if the cache is off."""
     chosen = os.environ.get(VARIABLE, "")
     if chosen == OFF:
         return None
@@ -30,12 +30,12 @@ def folder() -> pathlib.Path | None:
 
 
 def use() -> None:
-    """Makes jax keep what it compiles; $JAX_COMPILATION_CACHE_DIR, where it is set, goes first.
+    """Makes jax keep what it compiles; $JAX_COMPILATION_CACHE_DIR takes precedence if it is set.
 
-    To be called before the first compilation. A folder that cannot be written is one line of
-    warning: everything works without it.
+    Call before the first compilation. If the folder cannot be written, prints a warning and goes on
+    without a cache.
     """
-    import jax  # half a second: a mistyped flag is answered before
+    import jax  # takes half a second; flags are checked before that
 
     path = folder()
     if path is None or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -45,12 +45,13 @@ def use() -> None:
     except OSError as error:
         print(
             f"warning: compiled programs are not kept: {path} cannot be written "
-            f"({error.strerror}); ${VARIABLE} names another folder, or is {OFF}",
+            f"({error.strerror}); set ${VARIABLE} to another folder, or to {OFF}",
             file=sys.stderr,
         )
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
-    # By default jax keeps what took a second; the small programs of a start take seconds together.
+    # By default jax keeps only programs that took a second to compile; a start has many small ones,
+    # which take seconds together.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
@@ -64,10 +65,10 @@ def describe() -> str:
 
 
 def _machine() -> str:
-    """A folder name by what compiled code depends on and jax does not tell apart.
+    """A folder name made of what compiled code depends on but jax's cache key leaves out.
 
-    The instructions of the processor (a home folder may be shared by many machines) and the number
-    of its cores, by which XLA divides the work on CPU.
+    That is the processor's instruction set (machines may share a home folder) and the number of
+    cores, by which XLA divides work on CPU.
     """
     instructions = platform.processor()
     info = pathlib.Path("/proc/cpuinfo")

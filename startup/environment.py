@@ -1,4 +1,4 @@
-"""What a result depends on besides config and seed: versions, devices, commit of the code."""
+"""What a result depends on in addition to config and seed: versions, devices, commit."""
 
 import os
 import pathlib
@@ -13,11 +13,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 
 
 def describe() -> dict[str, Any]:
-    """Versions, devices, cores, form of convolution and commit, as JSON holds them.
+    """Versions, devices, cores, form of convolution and commit; JSON-serializable.
 
-    Raises UserError if the environment asks for a form that is none.
+    Raises UserError if the environment names an unknown form of convolution.
     """
-    # Half a second: command_line imports this file before flags are read.
+    # Not at the top: takes half a second, and command_line imports this file before it reads flags.
     import jax
 
     from models import convolution
@@ -41,14 +41,14 @@ def describe() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Processor cores this process may run on: XLA's sums on CPU depend on their number."""
+    """Processor cores this process may run on; XLA's sums on CPU depend on their number."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with "+changes" where files differ; None outside git."""
+    """The commit of this code, with "+changes" if tracked files differ; None outside git."""
     here = pathlib.Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -1,7 +1,7 @@
-"""A job of several processes: joined to each other at the start, and ended all at once.
+"""Jobs of several processes: joins them at the start and ends them together.
 
-Without `end` a process that met an error leaves the others waiting in a collective until a
-heartbeat is missed, and each then prints dozens of lines.
+Without `end`, a process that fails leaves the others waiting in a collective until a heartbeat is
+missed; they then print dozens of lines about it.
 """
 
 import os
@@ -16,16 +16,17 @@ from jax._src import distributed  # the key-value store of a job has no public n
 # What the launchers that jax.distributed detects set for each of their processes.
 CLUSTER_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS")
 
-ENDED = "convnet_case_studies/ended"  # the status that all processes leave with
-LEFT = "convnet_case_studies/left/"  # set by each process that has noticed
-LOOK_SECONDS = 0.3
+# Keys in the job's key-value store.
+ENDED = "convnet_case_studies/ended"  # the exit status for all processes
+LEFT = "convnet_case_studies/left/"  # plus a process id: that process is exiting
+POLL_SECONDS = 0.3
 GRACE_SECONDS = 5.0
 
 
 def join() -> None:
     """Joins the other processes of a job that srun or mpirun started, or that names a coordinator.
 
-    Alone on a machine there is nothing to join: jax.distributed would raise.
+    Does nothing for a single process: jax.distributed would raise.
     """
     if any(os.environ.get(name) for name in CLUSTER_VARIABLES):
         jax.distributed.initialize()
@@ -33,12 +34,12 @@ def join() -> None:
 
 
 def alone() -> bool:
-    """Whether this process has joined no other."""
+    """Whether this process is not part of a multi-process job."""
     return distributed.global_state.client is None
 
 
 def end(line: str, status: int) -> NoReturn:
-    """Ends this process, and every other process of its job; the first to end prints `line`."""
+    """Ends all processes of this job with `status`; only the first to call this prints `line`."""
     client = distributed.global_state.client
     if client is None:
         print(line, file=sys.stderr)
@@ -46,7 +47,7 @@ def end(line: str, status: int) -> NoReturn:
     try:
         client.key_value_set(ENDED, str(status))
         first = True
-    except jax.errors.JaxRuntimeError:  # another was the first
+    except jax.errors.JaxRuntimeError:  # another process was first
         first = False
     if first:
         print(f"process {distributed.global_state.process_id}: {line}", file=sys.stderr)
@@ -60,29 +61,29 @@ def _end_with_the_others() -> None:
         except jax.errors.JaxRuntimeError as error:
             if "NOT_FOUND" not in str(error):
                 return  # the job is over
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         else:
             _leave(int(status))
 
 
 def _leave(status: int) -> NoReturn:
-    """Leaves without jax's farewell to the others: they are on their way, too."""
+    """Exits without jax's shutdown barrier, since the other processes exit too."""
     state = distributed.global_state
     client, count = state.client, state.num_processes
     assert client is not None
     try:
         client.key_value_set(f"{LEFT}{state.process_id}", "", allow_overwrite=True)
-        if state.process_id == 0:  # it holds the store: the last to go
+        if state.process_id == 0:  # hosts the store, so it exits last
             until = time.monotonic() + GRACE_SECONDS
             while len(client.key_value_dir_get(LEFT)) < count and time.monotonic() < until:
                 time.sleep(0.05)
     except jax.errors.JaxRuntimeError:
-        pass  # the store is gone, and the process that held it
+        pass  # process 0, which hosts the store, has exited
     _quit(status)
 
 
 def _quit(status: int) -> NoReturn:
-    """Leaves at once: Orbax has threads that wait for minutes for a save that has failed."""
+    """Exits at once: Orbax's threads can wait minutes for a save that has failed."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

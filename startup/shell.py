@@ -1,7 +1,7 @@
-"""How a command lives with the shell that started it: SIGTERM, Ctrl-C, closed and broken streams.
+"""Handles signals (SIGTERM, Ctrl-C) and closed or broken standard streams.
 
-Imports only fast parts of the standard library: a command calls `attach` before its other
-imports, so that Ctrl-C during those is one line, too. Imports nothing of the project.
+Imports only fast parts of the standard library: a command calls `attach` before its other imports,
+so that Ctrl-C during those prints one line, not a traceback. Imports nothing of the project.
 """
 
 import contextlib
@@ -14,39 +14,39 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command continues
-STOPPED = 130  # the status shells give a command that Ctrl-C ended
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command, run again, resumes
+STOPPED = 130  # the status shells give to a command ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Answer = Callable[[], None]
 
 
 def attach(answer: Answer | None = None) -> None:
-    """Has this process answer the signals by `answer`, and outlive its streams.
+    """Calls `answer` on each signal, and keeps this process running if its streams break.
 
-    By default it leaves at once. To be called in the main thread.
+    By default a signal ends the process at once. Call in the main thread.
     """
     global _answer
     _answer = answer or _answer
     _open_streams()
-    # Python runs handlers between two bytecodes of the main thread, which a compilation holds for
-    # minutes. So a thread answers: it reads from a pipe what signals have come.
+    # Python runs signal handlers between two bytecodes of the main thread, which a compilation can
+    # block for minutes. So a thread calls `answer`: it reads signal numbers from a pipe.
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     for number in SIGNALS:
         signal.signal(number, _left_to_thread)
     threading.Thread(target=_answer_all, args=(read,), name="signals", daemon=True).start()
-    # A forked child must not write into this process's pipe.
+    # A forked child must not write to this process's pipe.
     os.register_at_fork(after_in_child=_detach)
 
 
 @contextlib.contextmanager
 def answering(answer: Answer) -> Iterator[None]:
-    """`answer` is called for each signal that comes during the block.
+    """Calls `answer` for each signal that arrives during the block.
 
-    In a process that is not attached (a notebook, a test) a handler calls it; Python allows those
-    only in the main thread; elsewhere the signals keep their meaning.
+    In a process that is not attached (a notebook, a test) a signal handler calls it. Python allows
+    handlers only in the main thread; in other threads signals keep their default effect.
     """
     global _answer
     if attached():
@@ -67,14 +67,14 @@ def answering(answer: Answer) -> Iterator[None]:
 
 
 def attached() -> bool:
-    """Whether this process's signals are answered here."""
+    """Whether `attach` was called in this process and its handlers are still installed."""
     return all(signal.getsignal(number) is _left_to_thread for number in SIGNALS)
 
 
 def leave(line: str, status: int) -> NoReturn:
-    """Prints one line and ends the process at once, from any thread."""
-    under = "\n" if os.isatty(2) else ""  # a bar, or the ^C that a terminal shows
-    with contextlib.suppress(OSError):  # nobody may be there to read it
+    """Prints one line and ends the process at once; may be called from any thread."""
+    under = "\n" if os.isatty(2) else ""  # below a progress bar, or the ^C that a terminal shows
+    with contextlib.suppress(OSError):  # standard error may be closed
         os.write(2, f"{under}{line}\n".encode())  # sys.stderr may be held by another thread
     os._exit(status)
 
@@ -92,7 +92,7 @@ def _left_to_thread(number: int, frame: FrameType | None) -> None:
 
 def _answer_all(pipe: int) -> None:
     while numbers := os.read(pipe, 1):
-        # Where a library or a study has a handler of its own, that is the answer.
+        # If a library has installed its own handler, Python calls that one instead.
         if signal.getsignal(numbers[0]) is _left_to_thread:
             _answer()
 
@@ -100,33 +100,33 @@ def _answer_all(pipe: int) -> None:
 def _detach() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
 
 
 def _open_streams() -> None:
-    """Has the three streams open, and standard output and error never fail.
+    """Opens standard streams that are closed, and makes writes to output and error never fail.
 
-    A closed one would be what the next file opened gets for its number, and whatever a library
-    writes to standard error would go into that file.
+    If one stayed closed, the next file opened would get its number, and text that a library writes
+    to standard error would go into that file.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     for number, name in ((1, "stdout"), (2, "stderr")):
         old = getattr(sys, name)
         stream = io.TextIOWrapper(
             io.BufferedWriter(_Lasting(number)),
             encoding=old.encoding if old else "utf-8",
             errors=old.errors if old else "backslashreplace",
-            line_buffering=True,  # `leave` flushes nothing
+            line_buffering=True,  # `leave` does not flush
         )
         setattr(sys, name, stream)
 
 
 class _Lasting(io.FileIO):
-    """A stream whose reader may close, or whose disk may be full: the output is then lost."""
+    """A stream that drops its output if the reader has gone or the disk is full."""
 
     def __init__(self, number: int):
         super().__init__(number, "w", closefd=False)
@@ -136,8 +136,8 @@ class _Lasting(io.FileIO):
             return super().write(content) or 0
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())  # for libraries that write to it by its number, too
+            os.dup2(nowhere, self.fileno())  # also for libraries that write to the descriptor
             os.close(nowhere)
             if self.fileno() == 1:
-                print(f"standard output: {error.strerror}; going on without it", file=sys.stderr)
+                print(f"standard output: {error.strerror}; continuing without it", file=sys.stderr)
             return len(content)

@@ -1,13 +1,13 @@
-"""Settings for XLA that work only before jax touches its first device: flags and memory.
+"""XLA settings that must be applied before jax first uses a device: flags and memory.
 
 jaxlib before 0.12 computes some float32 reductions wrong under `jit` on CPU, without an error: with
 i = arange(32769), x = stack((i, 0i, 0i), axis=1) and m = eye(3), the last value of
 vmap(lambda r: sum((m @ r)**2))(x) is 1,073,741,824 eager and 1,065,369,600 jitted in 0.10.2. The
-cause is the kind "reduce" of its YNNPACK fusions; without it convolutions stay as fast.
+cause is the "reduce" type of its YNNPACK fusions; convolutions are as fast without it.
 
-XLA on CPU allocates the arrays of a step anew each time. By default glibc returns such large blocks
-to the system, which then has to fill every page with zeros again: a fifth of a ResNet-20 step.
-Imports nothing of the project, and not jax.
+XLA on CPU allocates the arrays of each step anew. By default glibc returns such large blocks to
+the system, which then has to zero every page again: a fifth of the time of a ResNet-20 step. Does
+not import jax or anything of the project.
 """
 
 import ctypes
@@ -28,9 +28,9 @@ MALLOC |= {"ARENA_MAX": (-8, 1)}
 
 
 def apply() -> None:
-    """Adds the flags that this jaxlib needs to $XLA_FLAGS, and has malloc keep freed memory.
+    """Adds the flags this jaxlib needs to $XLA_FLAGS, and makes malloc keep freed memory.
 
-    The user's own value of a flag stays.
+    Keeps a value of a flag that the user has set.
     """
     given = os.environ.get("XLA_FLAGS", "")
     if needed() and FUSIONS not in given:
@@ -48,13 +48,13 @@ def needed() -> bool:
 
 
 def check() -> None:
-    """Warns if jax was started without the flags: a notebook computed something before `apply`."""
+    """Warns if jax started without the flags, e.g. if a notebook used a device before `apply`."""
     if needed():
         computed, right = jitted_sum()
         if computed != right:
             warnings.warn(
-                "this jaxlib computes some sums wrong on CPU, and jax was started before that "
-                f"could be set right: set XLA_FLAGS={FUSIONS}=-reduce and start again",
+                "this jaxlib computes some sums wrong on CPU, and jax started before the fix could "
+                f"be applied: set XLA_FLAGS={FUSIONS}=-reduce and start again",
                 stacklevel=3,
             )
 

@@ -110,7 +110,7 @@ def test_a_reader_that_goes_ends_no_run() -> None:
         os.close(write)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert said == "standard output: Broken pipe; going on without it\nstill here\n"
+    assert said == "standard output: Broken pipe; continuing without it\nstill here\n"
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on this system")
@@ -120,7 +120,7 @@ def test_a_full_disk_behind_the_output_ends_no_run() -> None:
         os.close(full)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert said == "standard output: No space left on device; going on without it\nstill here\n"
+    assert said == "standard output: No space left on device; continuing without it\nstill here\n"
 
 
 def test_the_number_of_a_closed_stream_is_given_to_no_file(tmp_path: pathlib.Path) -> None:

@@ -205,9 +205,9 @@ def test_an_evaluation_that_cannot_be_kept_is_not_run(tmp_path: pathlib.Path) ->
     ],
 )
 def test_exhausted_memory_names_the_fields_that_save_it(error: Exception) -> None:
-    line = command_line.bad_ground(error)
+    line = command_line.machine_error(error)
     assert line is not None
     assert {"config.batch_size", "config.gradient_accumulation", "config.model.remat"} <= set(
         re.findall(r"config\.[\w.]+", line)
     )
-    assert command_line.bad_ground(RuntimeError("another")) is None
+    assert command_line.machine_error(RuntimeError("another")) is None
