@@ -1,4 +1,4 @@
-"""Draws a paper's figure or table again: runs what is missing, then shows it beside the paper.
+"""Reproduces a paper's figure or table: trains the missing runs, then draws them beside the paper.
 
     python reproduce.py --list
     python reproduce.py degradation --data=digits --seeds=0,1 [--publish]
@@ -7,51 +7,51 @@
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
 
-A study works in runs/studies/<study>/<data>/ and leaves figure.png and table.md there, the sweep()
-of a config file in runs/sweeps/. Runs that are done are skipped, runs that were cut off go on, and
-one that fails does not end the others. Each run is a process on one core, so that its numbers do
-not depend on how many run side by side (--jobs, by default one a core); on an accelerator one at a
-time. --plan says how long the rest takes, by the runs done so far.
-Leaves with 0, 1 if a run or a check failed, 2 for bad input, 75 where it was asked to stop.
+A study writes its runs, figure.png and table.md to runs/studies/<study>/<data>/; the sweep() of a
+config file writes to runs/sweeps/. Finished runs are skipped, interrupted runs resume, and a failed
+run does not stop the others. On CPU each run is a process on one core, so that its numbers do not
+depend on --jobs, the number of runs at once (default: one per core); on an accelerator the default
+is one at a time. --plan prints an estimate of the time left, based on the runs done so far.
+Exit status: 0; 1 if a run or a check failed; 2 for bad input; 75 if it was stopped by a signal.
 """
 
 from startup import shell
 
 if __name__ == "__main__":
-    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+    shell.attach()  # before the slow imports, so that Ctrl-C during them prints one line, too
 
 from absl import flags
 
 from startup import command_line
 
 if __name__ == "__main__":
-    command_line.define_config("A config file, to run its own sweep().")
-    flags.DEFINE_string("study", None, "The study; its name alone does too.")
-    flags.DEFINE_string("data", None, "Data set, one the study has a scale for; see --list.")
-    flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; as many as the study says.")
+    command_line.define_config("A config file whose sweep() is run.")
+    flags.DEFINE_string("study", None, "The study; may be given without --study=.")
+    flags.DEFINE_string("data", None, "Data set, one that the study has runs for; see --list.")
+    flags.DEFINE_list("seeds", None, "Seeds to run, e.g. 0,1; by default the study's own number.")
     flags.DEFINE_multi_string(
-        "runs", None, "Only the runs of this label, a shell pattern; may be given again."
+        "runs", None, "Run only labels that match this shell pattern; may be repeated."
     )
     flags.DEFINE_string(
         "out",
         None,
-        "Working folder, runs/studies/<study>/<data> by default; for --curves the picture.",
+        "Working folder, by default runs/studies/<study>/<data>; with --curves the picture's path.",
     )
     flags.DEFINE_string(
-        "data_dir", None, "Where prepared data lies; else TFDS_DATA_DIR, else TFDS's own default."
+        "data_dir", None, "Folder of prepared data; default TFDS_DATA_DIR, then TFDS's default."
     )
     flags.DEFINE_integer(
-        "jobs", None, "Runs at once, each on one core; by default one a core.", lower_bound=1
+        "jobs", None, "Number of runs at once; by default one per core.", lower_bound=1
     )
-    flags.DEFINE_bool("plan", False, "Say what is left to run and how long it takes; run nothing.")
-    flags.DEFINE_bool("task", False, "Train the run that standard input describes; for runs.")
+    flags.DEFINE_bool("plan", False, "Print the runs left and the time they take; run nothing.")
+    flags.DEFINE_bool("task", False, "Internal: train the run described on standard input.")
     flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
-    flags.DEFINE_bool("list", False, "Show the studies, what they cost and what is there.")
-    flags.DEFINE_bool("redraw", False, "Draw tables and figures anew from committed logs.")
-    flags.DEFINE_bool("report", False, "Write results/index.html from committed logs.")
-    flags.DEFINE_bool("check", False, "Compare what is committed with its logs.")
-    flags.DEFINE_multi_string("curves", None, "Workdirs whose curves to lay over each other.")
-    # Before jax is imported: a mistake is answered at once.
+    flags.DEFINE_bool("list", False, "List the studies, their cost and their results so far.")
+    flags.DEFINE_bool("redraw", False, "Redraw tables and figures from the committed logs.")
+    flags.DEFINE_bool("report", False, "Write results/index.html from the committed logs.")
+    flags.DEFINE_bool("check", False, "Check that committed tables and figures match their logs.")
+    flags.DEFINE_multi_string("curves", None, "Workdirs whose curves are drawn in one picture.")
+    # Before jax is imported, so that mistakes are reported at once.
     command_line.parse(bare="study", listed="curves")
 
 import fnmatch
@@ -63,8 +63,7 @@ import data as data_sets
 import studies
 import train
 from errors import UserError
-from reproduction import publishing, runner, sweep, tables
-from reproduction.curves import draw_curves
+from reproduction import overlay, publishing, runner, sweep, tables
 from reproduction.records import RESULTS_VERSION, Record, slug
 from reproduction.study import ROOT, Study, by_label
 from training import preemption
@@ -85,7 +84,7 @@ def main() -> None:
     elif given.curves:
         out = given.out or "curves.png"
         command_line.check_picture("--out", out)
-        print(draw_curves([pathlib.Path(path) for path in given.curves], pathlib.Path(out)))
+        print(overlay.draw([pathlib.Path(path) for path in given.curves], pathlib.Path(out)))
     elif given.check:
         check()
     elif given.redraw or given.report:
@@ -94,14 +93,16 @@ def main() -> None:
         print(publishing.write_page(studies.STUDIES, publishing.RESULTS))
     elif given.config is not None:
         if given.study or given.publish or given.seeds or given.data or given.runs:
-            raise UserError("--config: a sweep is no study and says its own runs, seeds and data")
+            raise UserError("--config excludes --study, --data, --seeds, --runs and --publish")
         study, data, wanted = sweep.create(given.config, command_line.config_overrides())
         folder = working_folder(f"runs/sweeps/{slug(study.name)}/{slug(data)}")
         seeds = sorted({seed for _, seed in wanted})
         made = runner.jobs(study, data, seeds, folder)
         reproduce(study, data, [job for job in made if (job.run.label, job.seed) in wanted], folder)
     elif given.study is None:
-        raise UserError("name a study, e.g. reproduce.py degradation --data=digits; or --list")
+        raise UserError(
+            "no study is given; name one, e.g. reproduce.py degradation --data=digits; see --list"
+        )
     else:
         study = studies.study(given.study)
         data = given.data or next(iter(study.scales))
@@ -117,8 +118,8 @@ def main() -> None:
 
 
 def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathlib.Path) -> None:
-    """Runs what a study lacks on a data set and draws it. Leaves with 1 if a run failed."""
-    # What will run, before it does.
+    """Trains a study's missing runs on a data set and draws it. Exits with 1 if a run failed."""
+    # Print what will run.
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
     at_once = min(flags.FLAGS.jobs or runner.default_jobs(), max(len(todo), 1))
@@ -128,7 +129,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
 
     failed: dict[str, str] = {}
     if todo:
-        # A data set that is not there is one line now instead of one a run.
+        # If the data set is missing, fail once here instead of once per run.
         data_sets.open_split(jobs[0].config.data.name, "train", flags.FLAGS.data_dir)
         try:
             failed = runner.run_all(todo, flags.FLAGS.data_dir, at_once)
@@ -136,7 +137,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
             print(f"stopped ({stop}); run the same command again to continue", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None
 
-    # Drawn from what there is.
+    # Draw the finished runs.
     records = [job.record() for job in jobs if job.finished]
     if records:
         show(study, data, records, folder)
@@ -156,7 +157,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
 
 
 def train_one(task: runner.Task) -> None:
-    """One run of a study, in this process of its own."""
+    """Trains one run of a study; the process was started for it by runner.run_all."""
     try:
         train.train_and_evaluate(task.config, task.workdir, data_dir=task.data_dir)
         runner.measure(task)
@@ -175,7 +176,7 @@ def show(study: Study, data: str, records: Sequence[Record], folder: pathlib.Pat
 
 
 def working_folder(default: str | pathlib.Path) -> pathlib.Path:
-    """The folder of --out, else the default, made. Raises UserError if it cannot be one."""
+    """Creates the folder of --out, or the default. Raises UserError if that fails."""
     folder = pathlib.Path(flags.FLAGS.out or default)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +186,7 @@ def working_folder(default: str | pathlib.Path) -> pathlib.Path:
 
 
 def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:
-    """The seeds of --seeds, or the first `count`. Raises UserError for what is no seed."""
+    """The seeds of --seeds, or the first `count`. Raises UserError if --seeds is invalid."""
     if given is None:
         return list(range(count))
     try:
@@ -193,24 +194,26 @@ def chosen_seeds(given: Sequence[str] | None, count: int) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds: {','.join(given)!r} is not a list like 0,1,2")
+        raise UserError(
+            f"--seeds: {','.join(given)!r} is not a list of different seeds from 0 on, e.g. 0,1,2"
+        )
     return seeds
 
 
 def chosen_labels(patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The labels that any of the shell patterns is of. Raises UserError for one that is of none."""
+    """The labels that match any of the shell patterns. Raises UserError if one matches none."""
     chosen: set[str] = set()
     for pattern in patterns:
         found = fnmatch.filter(labels, pattern)
         if not found:
-            raise UserError(f"--runs: {pattern!r} is none of {'; '.join(labels)}")
+            raise UserError(f"--runs: {pattern!r} matches none of {'; '.join(labels)}")
         chosen.update(found)
     return [label for label in labels if label in chosen]
 
 
 def listing() -> str:
-    """The studies: the paper's figure, cost at each scale, and what is published and run."""
-    rows = [("study", "of", "data", "a seed takes", "seeds", "published", "in runs/")]
+    """A table of the studies: figure, cost on each data set, published and finished runs."""
+    rows = [("study", "figure", "data", "time per seed", "seeds", "published", "in runs/")]
     for study in studies.STUDIES.values():
         for data, scale in study.scales.items():
             first = data == next(iter(study.scales))
@@ -248,7 +251,7 @@ def _published(study: Study, data: str) -> str:
 
 
 def redraw(results: pathlib.Path) -> None:
-    """Makes all tables and figures anew, and the tables in pages, from the committed logs."""
+    """Redraws all tables and figures, and the tables in PAGES, from the committed logs."""
     for study, data in publishing.published(studies.STUDIES, results):
         publishing.redraw(study, data, results)
         print(results / study.name / data)
@@ -258,7 +261,7 @@ def redraw(results: pathlib.Path) -> None:
 
 
 def check() -> None:
-    """Says what differs from the committed logs; leaves with 1 where anything does."""
+    """Prints what differs from the committed logs; exits with 1 if anything does."""
     wrong = publishing.check(studies.STUDIES, publishing.RESULTS, PAGES)
     for line in wrong:
         print(line, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""How a study's figure looks: direct labels instead of legends, percent, one style for all.
+"""The style of all figures: labels at the curves instead of legends, errors in percent.
 
-Axes and numbers only; knows no particular study. Draws on matplotlib's own canvas, no display.
+Contains nothing about a particular study. Draws without a display.
 """
 
 import itertools
@@ -20,14 +20,14 @@ from reproduction.records import Record
 
 DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was drawn from
 
-# Colours that stay apart in grey and for the colour-blind (after Okabe and Ito), by role.
+# Colours that can be told apart in grey and by the colour-blind (after Okabe and Ito).
 PLAIN, RESIDUAL, GREY = "#c8553d", "#1f6f9f", "#8a8a8a"
 SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5fb3c8", "#b05c86")
 
 
 def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float, float]) -> Any:
-    """A figure and its axes [rows][columns]; a title that says what is seen, a line on the data."""
-    height = size[1]  # inches; the two lines at the top have 0.85 of them
+    """A figure and its axes [rows][columns], with a title and a subtitle; size in inches."""
+    height = size[1]  # 0.85 inches of it are for the two lines at the top
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.85 / height))
     figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
@@ -42,12 +42,12 @@ def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float
 
 
 def save(figure: Figure, path: pathlib.Path, *, digest: str) -> None:
-    """Writes the PNG with the digest of its logs inside."""
+    """Writes the PNG, with the digest of its logs in its metadata."""
     figure.savefig(path, dpi=110, metadata={DIGEST: digest})
 
 
 def digest_of(path: pathlib.Path) -> str | None:
-    """The digest a figure carries, None if there is no such figure or digest."""
+    """The digest in a figure's metadata; None if there is no figure or no digest."""
     try:
         with Image.open(path) as image:
             return image.info.get(DIGEST)
@@ -56,13 +56,13 @@ def digest_of(path: pathlib.Path) -> str | None:
 
 
 def percent(axes: Axes, which: str = "y") -> None:
-    """Ticks of an axis in percent; its values are in percent already."""
+    """Adds a percent sign to the ticks of an axis; its values are already in percent."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
 
 
 def heading(axes: Axes, title: str, x: str = "", y: str = "") -> None:
-    """A panel's title and the quantities on its axes."""
+    """Sets a panel's title and axis labels."""
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -71,7 +71,7 @@ def heading(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 def mean_curve(
     records: Iterable[Record], group: str, metric: str = "error", factor: float = 100.0
 ) -> tuple[list[int], list[float]]:
-    """Steps, and the mean over seeds of a logged metric, where all seeds logged it."""
+    """The steps at which all seeds logged a metric, and its means over seeds."""
     values: dict[int, list[float]] = {}
     count = 0
     for record in records:
@@ -85,16 +85,16 @@ def mean_curve(
 def band(
     records: Iterable[Record], steps: Sequence[int], group: str, metric: str, factor: float = 100.0
 ) -> tuple[list[float], list[float]]:
-    """The least and the largest value over seeds at steps that all of them logged."""
+    """The smallest and the largest value over seeds at each of `steps`, which all seeds logged."""
     each = [dict(zip(*record.curve(group, metric), strict=True)) for record in records]
     at = [[factor * values[step] for values in each] for step in steps]
     return [min(values) for values in at], [max(values) for values in at]
 
 
 def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: float = 0.06) -> None:
-    """Writes labels (x, y, text, colour) right of curves' ends, moved apart so none overlap.
+    """Writes labels (x, y, text, colour) to the right of curves' ends, without overlap.
 
-    gap: least distance, as a share of the axis. Call when the axis limits are final.
+    gap: smallest vertical distance, as a fraction of the axis. Call once the axis limits are final.
     """
     transform = axes.transData + axes.transAxes.inverted()
     placed = sorted(
@@ -111,7 +111,7 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
                 moved = True
         if not moved:
             break
-    lowest = gap / 2  # above the axis, and only those that are in the way move up for it
+    lowest = gap / 2  # keep labels above the axis; move up only those that must
     for entry in placed:
         entry[0] = max(entry[0], lowest)
         lowest = entry[0] + gap
@@ -127,7 +127,7 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
             fontsize=9,
             va="center",
             annotation_clip=False,
-            # From the text's left edge: a line to its middle would cross the labels between.
+            # From the text's left edge; a line to its middle would cross other labels.
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
@@ -139,11 +139,11 @@ def ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]], *, gap: fl
 
 
 def room_right(axes: Axes, share: float) -> None:
-    """Leaves a share of the x axis free at the right for labels."""
+    """Extends the x axis to the right by a fraction `share` of its length, for labels."""
     left, right = axes.get_xlim()
     ticks = list(axes.get_xticks())
     if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):
-        # As many as the curves' share of the axis has room for.
+        # Fewer ticks, since the curves now take a smaller part of the axis.
         ticks = list(MaxNLocator(max(2, int(7 / (1 + share)))).tick_values(left, right))
     axes.set_xticks([tick for tick in ticks if left <= tick <= right])
     axes.set_xlim(left, right + share * (right - left))
@@ -157,9 +157,9 @@ def bars(
     unit: str = "%",
     stalled: Mapping[str, int] | None = None,
 ) -> None:
-    """Horizontal bars: names at the left, means with their number, every seed as a dot.
+    """Horizontal bars: names at the left, the means with their value, a dot per seed.
 
-    stalled: how many seeds of a name are left out of its values; said beside the number.
+    stalled: by name, the number of seeds left out of its values; written next to the mean.
     """
     names = list(values)
     for place, name in enumerate(names):
@@ -169,7 +169,7 @@ def bars(
         axes.barh(place, mean, color=colour, alpha=0.75, height=0.62)
         axes.plot(have, [place + 0.15] * len(have), "o", color="black", markersize=3, alpha=0.6)
         count = (stalled or {}).get(name, 0)
-        # At the end of its bar, above the dots.
+        # At the end of the bar, above the dots.
         axes.annotate(
             f"{mean:,.{digits}f}{unit}" + (f", {count} stalled" if count else ""),
             (mean, place - 0.31),
@@ -192,7 +192,7 @@ def scatter(
     *,
     dashed: bool = False,
 ) -> None:
-    """Means over seeds joined by a line, every seed as a dot."""
+    """Means over seeds joined by a line, and a dot per seed."""
     means = [statistics.mean(have) for have in values]
     style, width = ("--", 1.4) if dashed else ("-", 2.0)
     axes.plot(xs, means, color=colour, marker="o", linestyle=style, linewidth=width)
@@ -210,9 +210,9 @@ def curves(
     room: float = 0.35,
     top: float | None = None,
 ) -> None:
-    """The mean over seeds of an error against the step, a line a label, named at its end.
+    """Draws the mean over seeds of a metric against the step: one line per label, named at its end.
 
-    room: as in room_right. top: the end of the axis in percent where curves begin above it.
+    room: as in room_right. top: upper limit of the axis in percent, cutting off higher values.
     """
     labels = []
     for index, (name, seeds) in enumerate(records.items()):
@@ -241,17 +241,17 @@ def beside_paper(
     group: str = "train",
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Three panels: an error while it falls, the final test errors, the paper's errors.
+    """Three panels: an error against the step, the final test errors, the paper's errors.
 
-    note: on the data. published: the last panel's title and its errors in percent by label.
-    digits: of those. group: which error is shown while it falls, "train" or "test".
+    note: about the data. published: the last panel's title and its errors in percent by label.
+    digits: decimals of those. group: which error the first panel shows, "train" or "test".
     """
     figure, axes = new(
         1,
         3,
         title=title,
         subtitle=f"{note} Mean over seeds that did not stall; "
-        "bands: least to largest; dots: single seeds.",
+        "bands: smallest to largest; dots: single seeds.",
         size=(16, 5.2),
     )
     stalled = {label: sum(r.stalled for r in seeds.values()) for label, seeds in records.items()}
@@ -267,14 +267,14 @@ def beside_paper(
     text, printed = published
     values = {label: [error] for label, error in printed.items()}
     bars(axes[0][2], values, dict.fromkeys(printed, GREY), digits=digits)
-    heading(axes[0][2], text, "error (%), on a scale of its own")
+    heading(axes[0][2], text, "error (%), on its own scale")
     return figure
 
 
 def finals(
     records: Mapping[str, Mapping[int, Record]], metric: str, factor: float = 100.0
 ) -> dict[str, list[float]]:
-    """A metric of the last step by label, every seed's; labels that lack it are left out."""
+    """By label, a metric at the last step of every seed; labels without the metric are left out."""
     return {
         label: [factor * record.last(metric) for record in seeds.values()]
         for label, seeds in records.items()

@@ -1,6 +1,6 @@
 """The statistics behind verdicts: t tests on paired gaps, Holm's correction, power, bootstrap.
 
-Numbers in, numbers out; knows neither claims nor records. `scipy.stats` has the distributions.
+Works on plain numbers. The distributions are those of `scipy.stats`.
 """
 
 from collections.abc import Sequence
@@ -8,19 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-ALPHA = 0.05  # of all decisions about the claims of one study on one data set together
+ALPHA = 0.05  # family-wise, over the claims of one study on one data set
 POWER = 0.8
 LEAST_SEEDS = 3
-MOST_SEEDS = 1000  # more are not proposed
+MOST_SEEDS = 1000  # the largest number that seeds_needed returns
 
 MORE, NO_WORSE, LEVEL = "more", "no worse", "level"
 
 
 def standard_error(gaps: Sequence[float], wrong: np.ndarray | None = None) -> float:
-    """The standard error of the mean gap: sd / √n, with n − 1 in the sd.
+    """The standard error of the mean gap: sd / √n, the sd with n − 1 in its denominator.
 
-    wrong: per seed and image, the gap in what the two runs got wrong (-1, 0 or 1), in the unit of
-    the gaps. Seeds share their test images, so the larger of both errors holds.
+    wrong: [seeds, images], the difference between the two runs' mistakes (-1, 0 or 1) in the unit
+    of the gaps. Seeds share their test images, so the larger of the error over seeds and the
+    bootstrap error over seeds and images is returned.
     """
     of_seeds = float(np.std(gaps, ddof=1) / np.sqrt(len(gaps)))
     return of_seeds if wrong is None else max(of_seeds, bootstrap_error(wrong))
@@ -37,13 +38,13 @@ def bootstrap_error(gaps: np.ndarray, draws: int = 1000) -> float:
 
 
 def interval(mean: float, error: float, seeds: int) -> tuple[float, float]:
-    """The two-sided 95% interval by Student's t with n − 1 degrees of freedom."""
+    """The two-sided 95% confidence interval by Student's t with n − 1 degrees of freedom."""
     reach = float(stats.t.ppf(1 - ALPHA / 2, seeds - 1)) * error
     return mean - reach, mean + reach
 
 
 def above(mean: np.ndarray, error: np.ndarray, seeds: int) -> np.ndarray:
-    """The one-sided p of a mean above zero. Without any spread it is 0, 0.5 or 1."""
+    """The one-sided p-value for a mean above zero. If error is 0, it is 0, 0.5 or 1."""
     mean, error = np.asarray(mean, float), np.asarray(error, float)
     without = np.where(mean > 0, np.inf, np.where(mean < 0, -np.inf, 0.0))
     t = np.where(error > 0, mean / np.where(error > 0, error, 1), without)
@@ -53,7 +54,10 @@ def above(mean: np.ndarray, error: np.ndarray, seeds: int) -> np.ndarray:
 def difference(
     mean: np.ndarray, error: np.ndarray, seeds: int, kind: str, margin: float
 ) -> np.ndarray:
-    """The p of a decision on the side of zero (MORE), or that the gap lies outside the margin."""
+    """The p-value for a gap other than zero (MORE), or outside the margin (other kinds).
+
+    Two-sided; for NO_WORSE one-sided, for a gap below -margin.
+    """
     below = above(-(mean + (margin if kind != MORE else 0)), error, seeds)
     if kind == NO_WORSE:
         return below
@@ -64,13 +68,13 @@ def difference(
 def equivalence(
     mean: np.ndarray, error: np.ndarray, seeds: int, kind: str, margin: float
 ) -> np.ndarray:
-    """The p of a gap within the margin: two one-sided tests, for NO_WORSE the lower one alone."""
+    """The p-value for a gap within the margin: two one-sided tests; NO_WORSE has only the lower."""
     lower = above(mean + margin, error, seeds)
     return lower if kind == NO_WORSE else np.maximum(lower, above(margin - mean, error, seeds))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values [..., tests] corrected so that all tests together err at the level of one."""
+    """Holm's correction of p-values [..., tests], over the last axis."""
     p = np.asarray(p, float)
     order = np.argsort(p, axis=-1)
     count = p.shape[-1]
@@ -82,10 +86,11 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def power(kind: str, margin: float, sd: float, seeds: int, tests: int = 1) -> float:
-    """How often so many seeds decide for the claim where it is true.
+    """The probability that `seeds` seeds show a claim that is true.
 
-    That is with a gap of `margin` for MORE, with no gap for NO_WORSE and LEVEL. sd: of the gaps of
-    single seeds. tests: how many share the correction, of which this one then has the least level.
+    True means a gap of `margin` for MORE, and a gap of 0 for NO_WORSE and LEVEL. sd: standard
+    deviation of the gap over seeds. tests: number of tests in Holm's correction; the smallest
+    level, ALPHA / tests, is assumed.
     """
     alpha, freedom = ALPHA / tests, seeds - 1
     if sd == 0:
@@ -96,13 +101,13 @@ def power(kind: str, margin: float, sd: float, seeds: int, tests: int = 1) -> fl
     limit = stats.t.isf(alpha, freedom)
     if kind == NO_WORSE:
         return float(stats.nct.sf(limit, freedom, shift))
-    # Two one-sided tests: over the sd that a study may see, the room it leaves for the mean.
+    # Two one-sided tests: the probability for a given sample sd, averaged over sample sds.
     seen = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, freedom) / freedom)
     return float(np.maximum(0, 2 * stats.norm.cdf(shift - limit * seen) - 1).mean())
 
 
 def seeds_needed(kind: str, margin: float, sd: float, tests: int = 1) -> int | None:
-    """The least seeds with 80% power; None if that is more than MOST_SEEDS."""
+    """The smallest number of seeds with 80% power; None if it is above MOST_SEEDS."""
     if power(kind, margin, sd, MOST_SEEDS, tests) < POWER:
         return None
     low, high = LEAST_SEEDS, MOST_SEEDS
@@ -116,13 +121,13 @@ def seeds_needed(kind: str, margin: float, sd: float, tests: int = 1) -> int | N
 
 
 def more_often(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Fisher's exact p, two-sided, of events among trials in two groups: (events, trials) each."""
+    """Fisher's exact two-sided p-value for two groups of (events, trials)."""
     table = [[events, trials - events] for events, trials in (first, second)]
     return float(stats.fisher_exact(table).pvalue)
 
 
 def trials_needed(first: float, second: float, tests: int = 1) -> int | None:
-    """Trials a group to tell two rates apart with 80% power, by the arcsine approximation."""
+    """Trials per group to tell two rates apart with 80% power, by the arcsine approximation."""
     effect = abs(2 * np.arcsin(np.sqrt(first)) - 2 * np.arcsin(np.sqrt(second)))
     if effect == 0:
         return None

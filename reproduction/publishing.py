@@ -1,8 +1,8 @@
-"""results/: the committed logs, tables, figures and the page, and the check that they agree.
+"""Writes results/ (logs, tables, figures, the page) and checks that they agree with the logs.
 
 Layout: results/<study>/<data>/{logs/*.jsonl, table.md, figure.png}, results/index.html. Tables and
-the page are pure functions of the logs and compared exactly; a figure carries the digest of its
-logs, and that is compared, since pixels differ between versions of matplotlib.
+the page are pure functions of the logs and compared exactly. For figures only the digest of their
+logs is compared, since pixels differ between versions of matplotlib.
 """
 
 import pathlib
@@ -20,8 +20,8 @@ Studies = Mapping[str, Study]  # by name
 
 INDEX = "index.html"
 LOGS = "logs"
-# Pages show tables between two such lines; reproduce.py writes what is between. After `results`
-# stands a study and a data set (its table), `totals` (two lines), or nothing (all studies).
+# reproduce.py --redraw writes tables into pages between two such lines. `results` is followed by a
+# study and a data set (its table), by `totals` (two rows), or by nothing (all studies).
 MARKED = re.compile(
     r"(<!-- results(?:/(\S+?)/(\S+?)| (totals))? -->\n)(.*?)(<!-- end of results -->)", re.DOTALL
 )
@@ -38,7 +38,7 @@ def render(study: Study, data: str, found: Sequence[Record], folder: pathlib.Pat
 
 
 def publish(study: Study, data: str, found: Sequence[Record], results: pathlib.Path) -> None:
-    """Puts records in place of what `results` has of a study on a data set, and draws them."""
+    """Replaces the logs of a study on a data set in `results`, and draws them."""
     folder = results / study.name / data
     if folder.exists():
         shutil.rmtree(folder)
@@ -49,22 +49,25 @@ def publish(study: Study, data: str, found: Sequence[Record], results: pathlib.P
 
 
 def redraw(study: Study, data: str, results: pathlib.Path) -> None:
-    """Makes table and figure anew from the committed logs alone."""
+    """Redraws table and figure from the committed logs."""
     render(study, data, committed(study, data, results), results / study.name / data)
 
 
 def committed(study: Study, data: str, results: pathlib.Path) -> list[Record]:
-    """The records of the committed logs. Raises UserError for logs of several results versions."""
+    """The records of the committed logs. Raises UserError if their results versions differ."""
     folder = results / study.name / data / LOGS
     found = [records.from_log(path) for path in sorted(folder.glob("*.jsonl"))]
     versions = {record.results_version for record in found}
     if len(versions) > 1:
-        raise UserError(f"{folder}: mixes results versions {', '.join(map(str, sorted(versions)))}")
+        raise UserError(
+            f"{folder}: has results versions {', '.join(map(str, sorted(versions)))}, not one for "
+            "all logs; run the study again with --publish"
+        )
     return found
 
 
 def published(studies: Studies, results: pathlib.Path) -> list[tuple[Study, str]]:
-    """The studies and data sets that `results` has logs of, in the studies' order."""
+    """The studies and data sets with logs in `results`, in the order of `studies`."""
     return [
         (study, data)
         for study in studies.values()
@@ -74,14 +77,14 @@ def published(studies: Studies, results: pathlib.Path) -> list[tuple[Study, str]
 
 
 def write_page(studies: Studies, results: pathlib.Path) -> pathlib.Path:
-    """Writes results/index.html: one page of all that is published."""
+    """Writes results/index.html: one page with all published results."""
     path = results / INDEX
     path.write_text(_page(studies, results))
     return path
 
 
 def fill(text: str, studies: Studies, results: pathlib.Path, link: str = "results") -> str:
-    """A page's text with the tables between its marks made again from the logs.
+    """A page's text, with the tables between its marks recomputed from the logs.
 
     link: the path from the page to `results`.
     """
@@ -102,10 +105,10 @@ def fill(text: str, studies: Studies, results: pathlib.Path, link: str = "result
             table = "\n".join(tables.rows_of_markdown([heading, *linked], words=3))
             whole = "\n".join(tables.rows_of_markdown(tables.totals(found), words=2))
             fallen = "\n".join(f"- {line}" for line in tables.fallen(found))
-            said = f"What did not come out:\n\n{fallen}" if fallen else "No claim fell."
-            return f"{start}\n{whole}\n\n{said}\n\n{table}\n\n{end}"
+            listed = f"{tables.FALLEN}:\n\n{fallen}" if fallen else "No claim was refuted."
+            return f"{start}\n{whole}\n\n{listed}\n\n{table}\n\n{end}"
         if name not in studies or not (results / name / data / LOGS).is_dir():
-            raise UserError(f"there are no results/{name}/{data}, which a page shows")
+            raise UserError(f"a page shows results/{name}/{data}, which does not exist")
         study = studies[name]
         ordered = by_label(committed(study, data, results), study.scale(data).runs)
         table = "\n".join(tables.rows_of_markdown(tables.cells(study, ordered)))
@@ -115,9 +118,9 @@ def fill(text: str, studies: Studies, results: pathlib.Path, link: str = "result
 
 
 def check(studies: Studies, results: pathlib.Path, pages: Mapping[pathlib.Path, str]) -> list[str]:
-    """What does not agree with the committed logs, a line each; empty if all does.
+    """Lines on what does not agree with the committed logs; empty if everything agrees.
 
-    pages: with tables of results, and the path from each to `results`.
+    pages: those with tables of results, and the path from each to `results`.
     """
     wrong = []
     for study, data in published(studies, results):
@@ -126,7 +129,7 @@ def check(studies: Studies, results: pathlib.Path, pages: Mapping[pathlib.Path, 
         for record in found:
             path = folder / LOGS / record.file
             if not path.exists() or path.read_text() != record.text():
-                wrong.append(f"{path}: is not as the study wrote it")
+                wrong.append(f"{path}: was edited or renamed; restore it, or --publish again")
         ordered = by_label(found, study.scale(data).runs)
         table = folder / "table.md"
         if not table.exists() or table.read_text() != tables.markdown(study, data, ordered):

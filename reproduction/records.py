@@ -1,7 +1,7 @@
-"""One finished run as a study keeps it: what ran, where, what it gave, and its curve.
+"""The record of a finished run: config, environment, results and curve.
 
-A record is the same whether it is read from a run's workdir or from a committed log, so that a
-table made of either is the same. Reads and writes files; runs nothing.
+A record read from a workdir equals the record read from the committed log, so that tables made from
+either are the same.
 """
 
 import dataclasses
@@ -20,27 +20,27 @@ import data
 from errors import UserError
 from training import metrics
 
-# Raised by hand when the code changes what a run of the same config computes: older results are
-# then no longer counted as done. The same sums in another order are no reason, as another CPU or a
-# patch of jax is none: those stand with each result as its commit, device and versions.
+# Increased by hand when a code change alters what a config computes: older results then no longer
+# count as finished. A different order of sums is not a reason, nor is another CPU or a patch
+# release of jax: each result records its commit, device and versions.
 RESULTS_VERSION = 1
 
-# Processor cores of a run on CPU: the order of sums depends on their number, and in deep plain nets
-# what a seed gives depends on that order. So it is the same however many runs go on side by side.
+# Processor cores of a run on CPU. The order of sums depends on this number, and the result of a
+# deep plain net depends on that order, so it must not depend on the number of runs at once.
 CORES = 1
 
-STALLED = 0.02  # of the loss at chance
-ROWS = 200  # of a log, at most: committed logs stay small
-PROBE = "probe.json"  # in a workdir: what the study measured on the trained network
-STAMP = "fingerprint.json"  # in a workdir: what its fingerprint is made of
+STALLED = 0.02  # fraction of the loss at chance
+ROWS = 200  # maximum in a log, to keep committed logs small
+PROBE = "probe.json"  # in a workdir: the study's measurements on the trained network
+STAMP = "fingerprint.json"  # in a workdir: the parts of its fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A finished run: label and seed within its study, and all that its table and figure need.
+    """A finished run: label and seed within its study, and everything its table and figure need.
 
-    result: result.json. rows: of metrics.jsonl, at most ROWS, without their clocks. probe: what the
-    study measured on the trained network. environment: versions, device, commit.
+    result: result.json. rows: at most ROWS rows of metrics.jsonl, without "clock". probe: the
+    study's measurements on the trained network. environment: versions, device, commit.
     """
 
     label: str
@@ -60,11 +60,11 @@ class Record:
         return [row["step"] for row in logged], [row[group][metric] for row in logged]
 
     def last(self, metric: str) -> float:
-        """A metric of the last step, as result.json names it: "test_error", "train_loss"."""
+        """A metric at the last step, named as in result.json: "test_error", "train_loss"."""
         return self.result["last"][metric]
 
     def steps_to(self, error: float, group: str = "train") -> int | None:
-        """The first logged step whose error is `error` or less; None if it never is."""
+        """The first logged step with an error of at most `error`; None if there is none."""
         steps, values = self.curve(group)
         return next(
             (step for step, value in zip(steps, values, strict=True) if value <= error), None
@@ -72,7 +72,7 @@ class Record:
 
     @property
     def stalled(self) -> bool:
-        """Whether its training loss ended within 2% of chance; other losses have no such value."""
+        """Whether training ended within 2% of chance; False for losses other than cross_entropy."""
         logged = [row["train"] for row in self.rows if "train" in row]
         if not logged or self.config["loss"]["kind"] != "cross_entropy":
             return False
@@ -80,7 +80,7 @@ class Record:
         return logged[-1].get("loss_main", logged[-1]["loss"]) >= (1 - STALLED) * chance
 
     def wrong_images(self) -> np.ndarray | None:
-        """Which test images it got wrong at the last step, bool [images]; None in older logs."""
+        """Bool [images]: test images misclassified at the last step; None if not in the log."""
         packed = self.result.get("test_wrong")
         return None if packed is None else metrics.unpacked(packed)
 
@@ -90,7 +90,7 @@ class Record:
         return f"{slug(self.label)}_seed{self.seed}.jsonl"
 
     def text(self) -> str:
-        """The log: one JSON object of everything but the rows, then one a row."""
+        """The log: one line of JSON with everything except the rows, then one line per row."""
         head = {k: v for k, v in vars(self).items() if k != "rows"}
         lines = [json.dumps(entry, ensure_ascii=False) for entry in (head, *self.rows)]
         return "\n".join(lines) + "\n"
@@ -99,9 +99,9 @@ class Record:
 def fingerprint(
     config: Mapping[str, Any], jax_version: str = "", version: int = 0, cores: int | None = CORES
 ) -> str:
-    """What makes two runs the same: resolved config, cores, jax's major.minor, RESULTS_VERSION.
+    """A digest of what makes two runs the same; see `stamp`.
 
-    The commit is recorded beside a result and never compared.
+    The commit is recorded with a result but not part of this.
     """
     made_of = stamp(config, jax_version or jax.__version__, version or RESULTS_VERSION, cores)
     canonical = json.dumps(made_of, sort_keys=True)
@@ -111,19 +111,22 @@ def fingerprint(
 def stamp(
     config: Mapping[str, Any], jax_version: str, version: int, cores: int | None = CORES
 ) -> dict[str, Any]:
-    """The parts of a fingerprint. cores: None in results from before they were pinned."""
+    """The parts of a fingerprint: resolved config, cores, jax's major.minor, results version.
+
+    cores: None for results from before runs were pinned to cores.
+    """
     major_minor = ".".join(jax_version.split(".")[:2])
     pinned = {} if cores is None else {"cores": cores}
     return {"results_version": version, "jax": major_minor, **pinned, "config": dict(config)}
 
 
 def slug(label: str) -> str:
-    """A label as a file name: "ResNet-56 (A)" -> "ResNet-56_A"."""
+    """A label turned into a file name: "ResNet-56 (A)" -> "ResNet-56_A"."""
     return re.sub(r"[^A-Za-z0-9.+=-]+", "_", label).strip("_")
 
 
 def is_finished(workdir: pathlib.Path, *, probed: bool) -> bool:
-    """Whether a run's workdir holds everything a record needs."""
+    """Whether a run's workdir has everything a record needs."""
     return (workdir / "result.json").exists() and (not probed or (workdir / PROBE).exists())
 
 
@@ -152,7 +155,7 @@ def from_workdir(workdir: pathlib.Path, *, label: str, seed: int, command: str) 
 
 
 def from_log(path: pathlib.Path) -> Record:
-    """The record of a committed log. Raises UserError if it is none."""
+    """The record of a committed log. Raises UserError if the file is not one."""
     try:
         head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
         return Record(**head, rows=rows)
@@ -161,14 +164,14 @@ def from_log(path: pathlib.Path) -> Record:
 
 
 def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most ROWS of the rows, evenly spread, the first and the last among them."""
+    """At most ROWS of the rows, evenly spaced, including the first and the last."""
     if len(rows) <= ROWS:
         return rows
     return [rows[round(i * (len(rows) - 1) / (ROWS - 1))] for i in range(ROWS)]
 
 
 def digest(records: Iterable[Record]) -> str:
-    """sha256 over all logs: what a figure was drawn from."""
+    """sha256 over all logs."""
     whole = hashlib.sha256()
     for record in sorted(records, key=lambda record: record.file):
         whole.update(record.text().encode())

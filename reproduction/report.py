@@ -1,7 +1,4 @@
-"""results/index.html: every published study on one static page, read from disk without a network.
-
-Builds HTML text from studies and records; reads and writes no file.
-"""
+"""The HTML of results/index.html: all published studies on one static page."""
 
 import html
 import json
@@ -38,16 +35,16 @@ dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
 
 
 def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) -> str:
-    """The whole page: all verdicts counted, a section each, and what is missing at the end."""
+    """The whole page: counts of verdicts, a section per study, and the studies not run yet."""
     bodies = "\n".join(section(study, data, records) for study, data, records in found)
-    waiting = ""
+    not_run = ""
     if missing:
         items = "\n".join(
             f"<li>{_text(study.title)} ({_text(study.paper)}, {_text(study.figure)}): "
             f"<code>python reproduce.py {study.name} --data={next(iter(study.scales))}</code></li>"
             for study in missing
         )
-        waiting = f"<section><h2>Not run yet</h2><ul>{items}</ul></section>"
+        not_run = f"<section><h2>Not run yet</h2><ul>{items}</ul></section>"
     fallen = "".join(f"<li>{_text(line)}.</li>" for line in tables.fallen(found))
     return f"""<!doctype html>
 <html lang="en">
@@ -59,23 +56,23 @@ def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) 
 </head>
 <body>
 <h1>Convnet Case Studies: results</h1>
-<p class="note">The papers' figures and tables, drawn again from runs. Every number here is made
-from the logs beside this page; <code>python reproduce.py --check</code> makes them again and
-compares.</p>
+<p class="note">The papers' figures and tables, reproduced by our runs. Every number here is
+computed from the logs next to this page; <code>python reproduce.py --check</code> recomputes and
+compares them.</p>
 <div class="wide">{_table(tables.totals(found))}</div>
-<h2>What did not come out</h2>
+<h2>{tables.FALLEN}</h2>
 <ul>{fallen}</ul>
 <p class="note">{_text(tables.RULE)}</p>
 <nav class="wide">{_overview(found)}</nav>
 {bodies}
-{waiting}
+{not_run}
 </body>
 </html>
 """
 
 
 def section(study: Study, data: str, records: Records) -> str:
-    """A study on a data set."""
+    """The section of a study on a data set."""
     place = f"{study.name}/{data}"
     seeds = seeds_of(records)
     facts = "\n".join(
@@ -137,7 +134,7 @@ def _verdicts(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _rows(kind: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of a CSS class, from the heading's text and the rows' HTML."""
+    """A table of CSS class `kind`; heading as text, rows as HTML."""
     head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
     lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)

@@ -1,10 +1,10 @@
-"""Runs what a study lacks: skips what is done, resumes what was cut off, names what failed.
+"""Trains a study's runs: skips finished ones, resumes interrupted ones, reports failed ones.
 
-Each run is a process of its own with its own share of cores. With what XLA compiled kept on disk a
-process costs a few seconds of imports beside a run's steps. A run that this process leaves behind,
-even where it is killed, notices at its standard input, saves and leaves.
+Each run is a separate process on its own cores. With the compilation cache, a process adds only a
+few seconds of imports to a run. If this process ends, even by a kill, its runs see the end of their
+standard input, save and exit.
 
-Writes in a study's working folder alone.
+Writes only to the study's working folder.
 """
 
 import contextlib
@@ -34,20 +34,20 @@ from startup import environment, shell
 from training import durations, metrics, workdirs
 from training.progress import LINE_SECONDS, table
 
-LOG = "log.txt"  # in a workdir: what the run said
+LOG = "log.txt"  # in a workdir: the run's output
 POLL_SECONDS = 0.5
-TRUST = 60.0  # seconds of work that weigh as much as the estimates
+TRUST = 60.0  # seconds of work at which measured pace and estimates have equal weight
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C: what ran is saved; the same command goes on."""
+    """SIGTERM or Ctrl-C arrived; the runs are saved, and the same command resumes them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run of one seed and its place: a folder named after its fingerprint.
+    """One run with one seed, and its workdir, which is named after its fingerprint.
 
-    So results of another config, jax or RESULTS_VERSION lie beside it and are never mixed in.
+    Results of another config, jax or RESULTS_VERSION therefore have another workdir.
     """
 
     run: Run
@@ -58,12 +58,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people: "plain-56, seed 0"."""
+        """For printing: "plain-56, seed 0"."""
         return f"{self.run.label}, seed {self.seed}"
 
     @property
     def seconds(self) -> float:
-        """The estimate, or where there is none what it weighs beside the others."""
+        """The estimated time; TRUST if there is no estimate."""
         return self.run.seconds or TRUST
 
     @property
@@ -73,7 +73,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """ "done", "cut off" or "to run", and how many results of other settings lie beside."""
+        """ "done", "cut off" or "to run", and the number of results with other settings."""
         state = "done" if self.finished else "cut off" if self.rows else "to run"
         if state == "to run" and self.elsewhere is not None:
             state = f"done in {self.elsewhere.parents[2].name}"
@@ -89,27 +89,27 @@ class Job:
 
     @property
     def elsewhere(self) -> pathlib.Path | None:
-        """The finished workdir of the same run in another study beside this one, if there is one.
+        """The finished workdir of the same run in another study, if there is one.
 
         Folders are <study>/<data>/<label>/seed<n>-<fingerprint>.
         """
         studies, label = self.workdir.parents[3], self.workdir.parent
         if self.study.name != self.workdir.parents[2].name:
-            return None  # --out lies elsewhere: nothing is known about the folders around it
+            return None  # --out is another folder, with an unknown layout around it
         found = sorted(studies.glob(f"*/{label.parent.name}/*/{self.workdir.name}/result.json"))
         return next((path.parent for path in found if path.parent != self.workdir), None)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What is logged so far."""
+        """The rows logged so far."""
         try:
             return metrics.read(self.workdir)
         except UserError:
-            return []  # a last line half written: the run mends it when it resumes
+            return []  # the last line is incomplete; the run repairs it when it resumes
 
     @property
     def share_left(self) -> float:
-        """The share of the run's time that is still to come; a tenth where it can be taken over."""
+        """The fraction of the run's time that is left; 0.1 if a finished run can be copied."""
         if self.finished:
             return 0.0
         if rows := self.rows:
@@ -134,7 +134,7 @@ class Job:
 
 
 def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) -> list[Job]:
-    """All runs of a study on a data set, one seed after the other."""
+    """All runs of a study on a data set, seed by seed."""
     made = []
     for seed in seeds:
         for run in study.scale(data).runs:
@@ -146,9 +146,9 @@ def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) ->
 
 
 def plan(todo: Sequence[Job], jobs: Sequence[Job], at_once: int = 1) -> str:
-    """What will run and how long that should take, `at_once` side by side, for the terminal.
+    """A table of the runs and an estimate of the time left with `at_once` runs at a time.
 
-    The estimates are scaled by what the finished runs took here.
+    The estimates are scaled by the time the finished runs took on this machine.
     """
     pace = _pace([job for job in jobs if job.finished])
     rows = [("run", "seed", "state", "estimate")]
@@ -157,23 +157,23 @@ def plan(todo: Sequence[Job], jobs: Sequence[Job], at_once: int = 1) -> str:
         rows.append((job.run.label, str(job.seed), job.state, duration(left) if left else ""))
     each = [pace * job.run.seconds * job.share_left for job in todo]
     seconds = max([sum(each) / at_once, *each], default=0.0)
-    by = "by the runs done here" if pace != 1 else "on the hardware of the estimates"
+    by = "at the pace of the runs done here" if pace != 1 else "on the hardware of the estimates"
     total = f", about {duration(seconds)} {by}, {at_once} at once" if seconds else ""
     return f"{table(rows)}\n{len(todo)} of {len(jobs)} runs to do{total}"
 
 
 def _pace(finished: Sequence[Job]) -> float:
-    """How long runs took against their estimates; 1 where nobody knows."""
+    """The ratio of the runs' times to their estimates; 1 if there are none."""
     known = [(job.rows[-1]["clock"]["seconds"], job.run.seconds) for job in finished if job.rows]
-    known = [(took, said) for took, said in known if said]
-    return sum(took for took, _ in known) / sum(said for _, said in known) if known else 1.0
+    known = [(took, estimate) for took, estimate in known if estimate]
+    return sum(took for took, _ in known) / sum(one for _, one in known) if known else 1.0
 
 
 def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict[str, str]:
-    """Trains all jobs, `at_once` side by side (0: as `default_jobs` has it).
+    """Trains all jobs, `at_once` at a time (0: `default_jobs()`).
 
-    Returns what went wrong by job's name: one that failed ends no other. Raises Stopped on SIGTERM
-    or Ctrl-C, the runs at hand saved.
+    Returns the error of each failed job by its name; a failure does not stop the others. Raises
+    Stopped on SIGTERM or Ctrl-C, after the current runs are saved.
     """
     failed: dict[str, str] = {}
     waiting, running = list(todo), list[_Process]()
@@ -181,7 +181,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     stop = threading.Event()
 
     def answer() -> None:
-        if stop.is_set():  # asked twice
+        if stop.is_set():  # second signal
             for process in running:
                 process.kill()
         stop.set()
@@ -211,20 +211,20 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
             for process in running:
                 process.kill()
     if stop.is_set():
-        raise Stopped(f"{len(waiting)} of {len(todo)} runs not begun")
+        raise Stopped(f"{len(waiting)} of {len(todo)} runs not started")
     return failed
 
 
 def default_jobs() -> int:
-    """How many runs at once: as many as the machine has cores, one on an accelerator."""
+    """The default number of runs at once: one per CPU core; 1 on an accelerator."""
     accelerated = bool(metadata.entry_points(group="jax_plugins"))
     return 1 if accelerated else max(environment.usable_cores() // records.CORES, 1)
 
 
 def _shares(at_once: int) -> list[set[int]]:
-    """Cores for each of the runs at once; empty sets where a run may use all.
+    """The cores for each of the runs at once; empty sets if runs may use all cores.
 
-    A run has `records.CORES` of them, however many run: sums on CPU depend on their number.
+    A run always gets `records.CORES` cores, since sums on CPU depend on their number.
     """
     if not hasattr(os, "sched_setaffinity") or metadata.entry_points(group="jax_plugins"):
         return [set() for _ in range(at_once)]
@@ -234,12 +234,12 @@ def _shares(at_once: int) -> list[set[int]]:
 
 
 class _Process:
-    """A run in a process of its own, which ends where this one does: it reads from our pipe."""
+    """A run in its own process, which stops if this one ends: see `received`."""
 
     def __init__(self, job: Job, data_dir: str | None, cores: set[int]):
         self.job, self.cores = job, cores
         self.began = time.monotonic()
-        self.told = False
+        self.asked = False
         if job.elsewhere is not None and not job.workdir.exists():
             take_over(job.elsewhere, job.workdir)
         job.workdir.mkdir(parents=True, exist_ok=True)
@@ -248,7 +248,7 @@ class _Process:
         mine = os.sched_getaffinity(0) if cores else set()
         with (job.workdir / LOG).open("a") as log:
             if cores:
-                os.sched_setaffinity(0, cores)  # of this thread; the child inherits it
+                os.sched_setaffinity(0, cores)  # of this thread, for the child to inherit
             try:
                 self.process = subprocess.Popen(
                     [sys.executable, str(ROOT / "reproduce.py"), "--task"],
@@ -256,7 +256,7 @@ class _Process:
                     stdout=log,
                     stderr=log,
                     cwd=ROOT,
-                    start_new_session=True,  # Ctrl-C is ours to pass on, once
+                    start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
                 )
             finally:
                 if cores:
@@ -265,13 +265,13 @@ class _Process:
         folder = None if data_dir is None else os.path.abspath(data_dir)
         task = Task(job.config, workdir, folder, job.study.probe)
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it failed already: its log says why
+        with contextlib.suppress(BrokenPipeError):  # it has failed already; see its log
             pickle.dump(task, self.process.stdin)
             self.process.stdin.flush()
 
     @property
     def over(self) -> bool:
-        """Whether it ended."""
+        """Whether it has ended."""
         return self.process.poll() is not None
 
     @property
@@ -280,17 +280,17 @@ class _Process:
         return time.monotonic() - self.began
 
     def stop(self) -> None:
-        """Asks it to save and leave, once: asked twice it would not save."""
-        if not self.told:
-            self.told = True
+        """Asks it to save and exit, only once: a second signal would end it without saving."""
+        if not self.asked:
+            self.asked = True
             self.process.terminate()
 
     def kill(self) -> None:
-        """Ends it at once; what it saved stays."""
+        """Ends it at once; its saved state stays."""
         self.process.kill()
 
     def close(self) -> str | None:
-        """What went wrong in one line, None if nothing did."""
+        """Waits for its end. Returns the error in one line, or None if it succeeded."""
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
@@ -300,13 +300,13 @@ class _Process:
         if status < 0:
             return f"ended by {signal.Signals(-status).name}"
         lines = (self.job.workdir / LOG).read_text(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1].removeprefix("error: ") if said else f"left with status {status}"
+        printed = [line.strip() for line in lines if line.strip()]
+        return printed[-1].removeprefix("error: ") if printed else f"exit status {status}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the process of a run is told, pickled, on its standard input."""
+    """The arguments of a run's process, passed pickled on its standard input."""
 
     config: Any
     workdir: pathlib.Path
@@ -315,28 +315,28 @@ class Task:
 
 
 def received() -> Task:
-    """The task of this process. When the process that gave it ends, this one is asked to stop."""
+    """Reads the task of this process. If the parent process ends, this one gets SIGTERM."""
     task = pickle.load(sys.stdin.buffer)
 
     def watch() -> None:
-        # Not sys.stdin: Python cannot end while a thread holds that.
+        # Not sys.stdin: Python cannot exit while a thread holds its lock.
         while os.read(0, 1):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)  # as by hand: saves and leaves
+        os.kill(os.getpid(), signal.SIGTERM)  # saves and exits
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
     return task
 
 
 def measure(task: Task) -> None:
-    """Takes the study's measurements on the trained network."""
+    """Runs the study's probe on the trained network and writes its numbers."""
     if task.probe is not None:
         probed = task.probe(task.workdir, task.data_dir)
         workdirs.write_json(task.workdir / records.PROBE, probed)
 
 
 def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
-    """Copies the finished run of another study, whole or not at all."""
+    """Copies the finished run of another study; atomic."""
     partial = workdir.with_name(workdir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(finished, partial, ignore=shutil.ignore_patterns(records.PROBE))
@@ -355,9 +355,9 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """One display for all runs: a bar over their estimated time, or a line now and then.
+    """Progress of all runs: a bar over their estimated time, or a line now and then.
 
-    How far a run is stands in its log, so that the training loop needs to know nothing of studies.
+    Reads the progress of a run from its log, so that the training loop does not depend on studies.
     """
 
     def __init__(self, todo: Sequence[Job]):
@@ -380,18 +380,18 @@ class Display:
             self.bar.close()
 
     def ended(self, job: Job, seconds: float) -> None:
-        """Says how a run ended."""
+        """Prints the errors and the time of a run that has ended."""
         self.done += 1
         self.finished_seconds += job.seconds * self.left_at_first[job.name]
         self.say(f"{job.name}: {_errors(job.rows)} in {duration(seconds)}")
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         tqdm.write(text)
         sys.stdout.flush()
 
     def show(self, running: Sequence[Job]) -> None:
-        """Shows the runs at hand and the time left."""
+        """Shows the current runs and the time left."""
         now = time.monotonic()
         if self.bar is None and now - self.said < LINE_SECONDS:
             return
@@ -401,7 +401,7 @@ class Display:
             left = job.share_left
             done += job.seconds * max(self.left_at_first[job.name] - left, 0.0)
             texts.append(f"{job.name} {100 * (1 - left):.0f}% {_errors(job.rows)}")
-        # The estimates stand at first, and are scaled by how it goes the more is done.
+        # At first the estimates count; the more is done, the more the measured pace does.
         pace = (now - self.began + TRUST) / (done + TRUST)
         left_text = f"about {duration(pace * max(self.total - done, 0.0))} left"
         text = f"{left_text}, {self.done} of {len(self.todo)} runs done: {'; '.join(texts)}"
@@ -425,7 +425,7 @@ def _errors(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    # As it is read back from config.json: tuples are lists there.
+    # As read back from config.json, where tuples are lists.
     return json.loads(json.dumps(config.to_dict()))
 
 

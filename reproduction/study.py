@@ -1,8 +1,6 @@
-"""What a study is: labelled runs, what is read off them, and what must hold. Data only.
+"""The dataclasses of a study: labelled runs, numbers read off them, and claims about them.
 
-A study speaks for one figure or table of a paper. Its file in this package fills in a `Study`;
-everything else here (running, verdicts, tables, pages) knows the dataclasses of this file and no
-particular study. May import errors and the configs it names; trains nothing.
+A study reproduces one figure or table of a paper; its file in studies/ fills in a `Study`.
 """
 
 import dataclasses
@@ -19,23 +17,23 @@ from errors import UserError
 from reproduction.inference import MORE
 from reproduction.records import Record
 
-OURS = "ours"  # the source of a claim that no paper makes
+OURS = "ours"  # the source of a claim that is not from a paper
 STALLS = "stalls"
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 Records = Mapping[str, Mapping[int, Record]]  # by label, then by seed
-Number = Callable[[Record], float | None]  # what is read off one run; None if it has none
+Number = Callable[[Record], float | None]  # a number of one run; None if the run has none
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One labelled curve: a config, what it overrides, and the time of one seed.
+    """A labelled run: a config, overrides, and the time one seed takes.
 
-    config: as --config takes it, e.g. "configs/resnet_cifar.py:depth=56,shortcut=none".
-    overrides: by dotted field; new fields may be added under "model." alone.
-    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from that;
-    0 where nobody knows.
+    config: as for --config, e.g. "configs/resnet_cifar.py:depth=56,shortcut=none".
+    overrides: by dotted field; new fields may be added only under "model.".
+    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from a
+    measurement; 0 if unknown.
     """
 
     label: str
@@ -44,14 +42,14 @@ class Run:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def resolve(self, seed: int) -> ConfigDict:
-        """The locked config of one seed. Raises UserError for an override it does not have."""
+        """The locked config of one seed. Raises UserError if an overridden field does not exist."""
         try:
             return files.resolve(self.config, {**self.overrides, "seed": seed}, ROOT)
         except UserError as error:
             raise UserError(f"{self.label}: {error}") from None
 
     def command(self, seed: int, workdir: str) -> str:
-        """The command line that trains the same."""
+        """The command line that trains this run."""
         return (
             f"python train.py --config={self.config}{as_flags(self.overrides)} "
             f"--config.seed={seed} "
@@ -62,7 +60,7 @@ class Run:
 def variants(
     config: str, seconds: float, fields: Mapping[str, Mapping[str, Any]], **overrides: Any
 ) -> tuple[Run, ...]:
-    """Runs of one config that differ in the fields given by label; `overrides` are for all."""
+    """Runs of one config, one per label in `fields`; `overrides` apply to all of them."""
     return tuple(Run(label, config, seconds, {**overrides, **own}) for label, own in fields.items())
 
 
@@ -70,8 +68,8 @@ def variants(
 class Scale:
     """The runs of a study on one data set.
 
-    seeds: how many are run unless --seeds says otherwise. papers_data: whether the paper's own
-    numbers were measured on this data set. note: the scale in words, for the table.
+    seeds: how many are run by default. note: a description for the table. papers_data: whether the
+    paper's numbers were measured on this data set.
     """
 
     runs: tuple[Run, ...]
@@ -82,16 +80,16 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What must hold, written before it is run; verdict.judge has the rule.
+    """A claim about runs, written before they are run and judged by verdict.judge.
 
-    text: the claim as one sentence. runs: the labels it is about; a seed without all of them has no
-    part in it. gap: from one seed's records by label, in `unit`; None if the seed has no value.
-    source: section, figure or table of the paper, or OURS. kind: MORE (the gap is above zero),
+    text: the claim as one sentence. gap: computed from one seed's records by label, in `unit`; None
+    if the seed has no value. runs: the labels it is about; seeds without all of them are left out.
+    source: section, figure or table of the paper, or OURS. margin: the smallest gap that matters,
+    in `unit`, or a function of the judged seeds' records. kind: MORE (the gap is above zero),
     NO_WORSE (above -margin), LEVEL (within the margin) or STALLS (the first of the runs stalls more
-    often than the second; no gap). margin: the smallest gap that would matter, in `unit`, or
-    computed from the judged seeds' records. on: the data sets it is judged on, all that have its
-    runs if empty. test_errors: the better and the worse run where the gap is that of their test
-    errors in points. without_stalls: leave out seeds where one of the runs stalled.
+    often than the second; no gap). on: the data sets it is judged on; if empty, all that have its
+    runs. test_errors: the better and the worse run, if the gap is that of their test errors in
+    points. without_stalls: whether to leave out seeds in which one of the runs stalled.
     """
 
     text: str
@@ -121,10 +119,10 @@ def less_error(
     margin: float = 1.0,
     kind: str = MORE,
 ) -> Claim:
-    """The claim that the run labelled `better` ends with less error than the one `worse`.
+    """The claim that the run labelled `better` ends with less error than the run `worse`.
 
-    metric: "test_error" or "train_error". text: where labels make no good sentence. printed: the
-    paper's errors of the two; half of their relative gap is then the margin, in place of `margin`.
+    metric: "test_error" or "train_error". text: by default made from the labels. printed: the
+    paper's errors of the two; if given, half of their relative gap replaces `margin`.
     """
     what = {"train_error": "training", "test_error": "test"}[metric]
 
@@ -145,7 +143,7 @@ def less_error(
 def half_of_printed(
     better: float, worse: float, label: str, metric: str = "test_error"
 ) -> Callable[[Sequence[Mapping[str, Record]]], float]:
-    """A margin: half the relative gap of two printed errors, of the error that `label` has here."""
+    """A margin: half the relative gap of two printed errors, times the error of `label` here."""
     share = (worse - better) / worse / 2
 
     def margin(seeds: Sequence[Mapping[str, Record]]) -> float:
@@ -156,9 +154,9 @@ def half_of_printed(
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of the table: mean ± sd over seeds of `value`, `factor` times.
+    """A column of the table: mean ± sd over seeds of `value` times `factor`.
 
-    missing: what stands where no seed has a value.
+    missing: the text if no seed has a value.
     """
 
     heading: str
@@ -166,18 +164,18 @@ class Column:
     digits: int = 1
     factor: float = 1.0  # 100 makes a fraction percent
     missing: str = ""
-    spread: bool = True  # False for what the config decides, the same for all seeds
+    spread: bool = True  # False if the value depends only on the config, not on the seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A figure or table of a paper, to be drawn again.
+    """A figure or table of a paper to be reproduced.
 
-    name: as on the command line. paper, figure: what it redraws. question: what a reader learns.
-    claims: judged by verdict.judge. columns: besides final and best errors. published: printed
-    values by label; `published_heading` says of what. draw: the figure from all records. probe:
-    what is measured once on a trained network, given the run's workdir and data_dir; JSON-able.
-    command: what runs it, where that is not reproduce.py with its name.
+    name: as on the command line. paper, figure: its source. question: the question it answers.
+    columns: in addition to final and best errors. published: printed values by label;
+    published_heading: the heading of their column. draw: draws the figure from all records. probe:
+    takes a run's workdir and data_dir and returns JSON-serializable measurements on the trained
+    network. command: the command that runs it, if not reproduce.py with its name.
     """
 
     name: str
@@ -195,7 +193,7 @@ class Study:
     command: str = ""
 
     def scale(self, data: str) -> Scale:
-        """The runs on a data set. Raises UserError that lists the valid ones."""
+        """The scale for a data set. Raises UserError if there is none."""
         if data not in self.scales:
             raise UserError(
                 f"--data: {self.name} has no runs on {data!r}; it has: {', '.join(self.scales)}"
@@ -203,13 +201,13 @@ class Study:
         return self.scales[data]
 
     def claims_on(self, data: str) -> tuple[Claim, ...]:
-        """The claims about runs that there are on a data set."""
+        """The claims whose runs all exist on a data set."""
         labels = {run.label for run in self.scale(data).runs}
         return tuple(claim for claim in self.claims if labels.issuperset(claim.runs))
 
 
 def by_label(records: Sequence[Record], runs: Sequence[Run]) -> Records:
-    """Records ordered as the study's runs are, seeds ascending; labels it lacks are left out."""
+    """Records by label and seed, in the order of `runs`; labels without records are left out."""
     ordered: dict[str, dict[int, Record]] = {}
     for run in runs:
         mine = sorted(
@@ -227,12 +225,12 @@ def of_seed(records: Records, seed: int) -> dict[str, Record]:
 
 
 def seeds_of(records: Records) -> list[int]:
-    """All seeds that any label has, ascending."""
+    """All seeds of any label, ascending."""
     return sorted({seed for seeds in records.values() for seed in seeds})
 
 
 def as_flags(overrides: Mapping[str, Any]) -> str:
-    """Overrides by dotted field as words of a command line, a space before each."""
+    """Overrides as flags of a command line, each with a leading space."""
     return "".join(f" --config.{name}={_quoted(value)}" for name, value in overrides.items())
 
 

@@ -1,13 +1,13 @@
-"""The runs that a config file itself proposes, as a study without claims.
+"""Makes a study without claims from the sweep() of a config file.
 
-A config file may have `sweep()`, which yields overrides by dotted field, the seed included:
+A config file may have `sweep()`, which yields overrides by dotted field, including the seed:
 
     def sweep():
         for seed in range(3):
             for rate in (0.01, 0.1):
                 yield {"schedule.rate": rate, "seed": seed}
 
-Runs that differ in their seed alone are one row of the table. Builds the study; runs nothing.
+Runs that differ only in their seed are one row of the table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,22 +26,24 @@ AS_CONFIGURED = "as configured"
 def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple[str, int]]]:
     """The study of a config's sweep, its data set, and the (label, seed) of each run.
 
-    config: as --config takes it. given: overrides of the command line; the sweep's own come after.
-    Raises UserError if the config has no sweep or the sweep yields something else.
+    config: as for --config. given: overrides from the command line; the sweep's replace them.
+    Raises UserError if the config has no sweep() or it yields something else.
     """
     path, _, _ = config.partition(":")
     module = files.module(ROOT / path)
     if not hasattr(module, "sweep"):
-        raise UserError(f"--config: {path} has no sweep()")
+        raise UserError(f"--config: {path} has no sweep(); add one, or name a study: see --list")
     runs, wanted = dict[str, Run](), set[tuple[str, int]]()
     with files.running(ROOT / path):
         proposed = module.sweep()
         if not isinstance(proposed, Iterable):
-            raise UserError(f"{path}: sweep() gives {proposed!r}, not the fields of runs")
+            raise UserError(f"{path}: sweep() returns {proposed!r}; it must yield fields")
         yielded = list(proposed)
     for overrides in yielded:
         if not isinstance(overrides, Mapping) or not isinstance(overrides.get("seed"), int):
-            raise UserError(f"{path}: sweep() yields {overrides!r}: expected fields and a seed")
+            raise UserError(
+                f"{path}: sweep() yields {overrides!r}; it must yield fields, with an integer seed"
+            )
         fields = {name: value for name, value in overrides.items() if name != "seed"}
         label = ", ".join(f"{name}={value}" for name, value in fields.items()) or AS_CONFIGURED
         if (label, overrides["seed"]) in wanted:
@@ -68,7 +70,7 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Test error against the step, and the final one with every seed."""
+    """Draws test error against the step, and the final test error of every seed."""
     figure, axes = drawing.new(
         1, 2, title=study.title, subtitle="Mean over seeds; dots: single seeds.", size=(13, 5)
     )

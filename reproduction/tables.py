@@ -1,7 +1,7 @@
-"""A study's table as Markdown: measured mean ± sd beside the published value, verdicts, provenance.
+"""A study's table as Markdown: measured mean ± sd next to published values, verdicts, provenance.
 
 A pure function of the study and its records, without times or paths: the same logs always give the
-same text, which is what `reproduce.py --check` compares.
+same text, so that `reproduce.py --check` can compare it.
 """
 
 import statistics
@@ -14,18 +14,20 @@ from reproduction.study import OURS, STALLS, Column, Records, Study, seeds_of
 from reproduction.verdict import Verdict
 
 RULE = (
-    "Gaps are of paired seeds, positive where the claim holds; intervals by Student's t, p-values "
-    "after Holm's correction over the claims of this table, decided at 5%. Reproduced: above zero; "
-    "contradicted: below zero, or beyond the margin where the claim says “no worse” or “within”; "
-    "equivalent: within the margin, as those claims say and the others deny; undecided: "
-    "anything else, and always with fewer than three seeds. The last column has the seeds that "
-    "would show a gap of the margin with 80% power, and the power now. A run whose training loss "
-    "ends within 2% of chance has stalled: its seed is left out here, and it of the means above."
+    "Gaps are differences between paired seeds, positive if the claim holds. Intervals are by "
+    "Student's t; p-values have Holm's correction over the claims of this table; decisions are at "
+    "5%. Reproduced: the gap is above zero. Contradicted: it is below zero, or outside the margin "
+    "if the claim says “no worse” or “within”. Equivalent: it is within the margin, which confirms "
+    "a claim of “no worse” or “within” and refutes any other. Undecided: anything else, and always "
+    "with fewer than three seeds. The last column is the number of seeds that would show a gap of "
+    "the margin with 80% power, and the present power. A run has stalled if its training loss ends "
+    "within 2% of chance: its seed is left out of the claims, and the run out of the means."
 )
+FALLEN = "Claims that were refuted"
 
 
 def steps_to(error: float, group: str = "train") -> Column:
-    """The column of the steps until an error is reached, to the nearest logged step."""
+    """The column of the first logged step at which an error is reached."""
     what = {"train": "training", "test": "test"}[group]
     return Column(
         f"steps to {100 * error:g}% {what} error",
@@ -61,7 +63,7 @@ ERRORS = (
 
 
 def spread(values: Sequence[float | None], *, digits: int = 1, factor: float = 1.0) -> str:
-    """ "mean ± sd" of the values; how many have one where some do not, "" where none has."""
+    """ "mean ± sd" of the values that are not None, with their number if some are None."""
     have = [factor * value for value in values if value is not None]
     if not have:
         return ""
@@ -72,9 +74,9 @@ def spread(values: Sequence[float | None], *, digits: int = 1, factor: float = 1
 
 
 def cells(study: Study, records: Records) -> list[list[str]]:
-    """Heading and rows of the table. A column no run has a value for is left out.
+    """Heading and rows of the table; columns without any value are left out.
 
-    Means are over the runs that did not stall; over all of a label where every one did.
+    Means are over the runs that did not stall, or over all runs of a label if all stalled.
     """
     columns = [
         column
@@ -108,8 +110,8 @@ def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
     """Heading and rows of the verdicts."""
     rows = [
         [
-            "what must hold",
-            "says",
+            "claim",
+            "source",
             "verdict",
             "mean gap, 95% interval",
             "margin",
@@ -155,8 +157,8 @@ def _needed(found: Verdict) -> str:
 
 
 def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
-    """Heading and rows of all that is published: a line a study and data set, verdicts counted."""
-    rows = [["study", "of", "data", "seeds", *verdict.OUTCOMES]]
+    """Heading and rows: the number of verdicts by outcome, per published study and data set."""
+    rows = [["study", "figure", "data", "seeds", *verdict.OUTCOMES]]
     for study, data, records in found:
         judged = verdict.judge(study.claims_on(data), records, data)
         rows.append(
@@ -172,7 +174,10 @@ def summary(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
 
 
 def totals(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
-    """Heading and rows of the verdicts counted by paper, its claims and our own apart, and all."""
+    """Heading and rows: the number of verdicts by paper, the paper's claims and ours separately.
+
+    The last two rows are over all papers.
+    """
     judged: dict[tuple[str, str], list[Verdict]] = {}
     for study, data, records in found:
         for one in verdict.judge(study.claims_on(data), records, data):
@@ -187,13 +192,13 @@ def totals(found: Sequence[tuple[Study, str, Records]]) -> list[list[str]]:
 
 
 def fallen(found: Sequence[tuple[Study, str, Records]]) -> list[str]:
-    """What did not come out: each claim whose opposite was shown, in a sentence."""
+    """A sentence for each claim whose opposite was shown."""
     return [
         f"{study.title}, {data}: “{one.claim.text}” ({one.claim.source}) is "
         + (
             f"contradicted, gap {_gap(one)}"
             if one.outcome == verdict.CONTRADICTED
-            else f"not seen, the gap is within ±{one.margin:.2f} {one.claim.unit}"
+            else f"refuted, the gap is within ±{one.margin:.2f} {one.claim.unit}"
         )
         for study, data, records in found
         for one in verdict.judge(study.claims_on(data), records, data)
@@ -207,19 +212,19 @@ def _counted(judged: Sequence[Verdict]) -> list[str]:
 
 
 def on_data(study: Study, data: str) -> str:
-    """A sentence that says whether the data is the paper's."""
+    """A sentence on whether the data is the paper's."""
     if study.scales[data].papers_data:
         return f"On {data}, the paper's own data."
     if not study.claims:
         return f"On {data}."
-    text = f"On {data}, which is not the paper's data: the verdicts speak for this data alone."
+    text = f"On {data}, which is not the paper's data: the verdicts hold only for this data."
     if data == "digits":
-        text += " Its 360 test images make one image 0.28 points."
+        text += " One of its 360 test images is 0.28 points."
     return text
 
 
 def provenance(records: Records) -> dict[str, str]:
-    """What the numbers come from: seeds, versions, device, commit."""
+    """Where the numbers come from: seeds, versions, device, commit."""
     flat = [record for seeds in records.values() for record in seeds.values()]
     environments = [record.environment for record in flat]
 
@@ -252,8 +257,8 @@ def markdown(study: Study, data: str, records: Records) -> str:
         "",
         *rows_of_markdown(cells(study, records)),
         "",
-        "Mean ± standard deviation over seeds. Training error is the mean over the last logged "
-        "interval, while training.",
+        "Mean ± standard deviation over seeds. Training error is measured during training, as the "
+        "mean over the last logging interval.",
         "",
         *(verdicts(study, data, records) if study.claims else ()),
         f"    {command(study, data, seeds)}",
@@ -264,7 +269,7 @@ def markdown(study: Study, data: str, records: Records) -> str:
 
 
 def verdicts(study: Study, data: str, records: Records) -> list[str]:
-    """The verdicts in Markdown, with the rule they follow."""
+    """The verdicts in Markdown, with the rule."""
     return [
         *rows_of_markdown(verdict_cells(study, data, records), words=2),
         "",
@@ -274,14 +279,14 @@ def verdicts(study: Study, data: str, records: Records) -> list[str]:
 
 
 def command(study: Study, data: str, seeds: Sequence[int]) -> str:
-    """The command that gives these numbers."""
+    """The command that produces these numbers."""
     if study.command:
         return study.command
     return f"python reproduce.py {study.name} --data={data} --seeds={','.join(map(str, seeds))}"
 
 
 def rows_of_markdown(rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
-    """A Markdown table, right-aligned but for the first columns, `words` of them."""
+    """A Markdown table; all but the first `words` columns are right-aligned."""
     heading, *rest = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---" if column < words else "--:" for column in range(len(heading))]
     return ["| " + " | ".join(row) + " |" for row in (heading, rule, *rest)]

@@ -1,7 +1,7 @@
-"""The verdict on a claim, from paired seeds: one rule for all studies, fixed before the numbers.
+"""The verdicts on claims from paired seeds: one rule for all studies, fixed before any was run.
 
-Gaps of paired seeds, three at least, and Student's t; Holm's correction over the claims of a study
-on a data set. The rule holds for differences and for equivalence apart, each at 5%.
+Student's t on the gaps of at least three paired seeds; Holm's correction over the claims of a study
+on a data set, separately for tests of difference and of equivalence, each at 5%.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ REPRODUCED = "reproduced"
 CONTRADICTED = "contradicted"
 EQUIVALENT = "equivalent"
 UNDECIDED = "undecided"
-NOT_RUN = "not run"  # no seed has the runs that the claim is about: no verdict
+NOT_RUN = "not run"  # no seed has all runs of the claim
 OUTCOMES = (REPRODUCED, CONTRADICTED, EQUIVALENT, UNDECIDED)
 
 
@@ -27,11 +27,12 @@ OUTCOMES = (REPRODUCED, CONTRADICTED, EQUIVALENT, UNDECIDED)
 class Verdict:
     """The outcome of a claim.
 
-    mean, interval: of the gaps of `seeds` paired seeds; for stalls the difference of their rates,
-    without an interval. p: of the decisive test, after Holm's correction. stalled: seeds left out
-    since a run of the claim stalled. power: of the seeds there are, and needed: the seeds for 80%
-    power with the spread seen, both where the claim is true as `inference.power` has it; None where
-    decided, or out of reach.
+    seeds: the number of paired seeds. stalled: the number of seeds left out because a run of the
+    claim stalled. mean, interval: of the gaps; for STALLS the difference of the rates of stalls in
+    percentage points, without an interval. p: of the decisive test, after Holm's correction.
+    power: the power with these seeds. needed: the seeds for 80% power, None if above MOST_SEEDS.
+    Both assume the measured spread and a claim that is true as in `inference.power`, and are None
+    if the claim is decided.
     """
 
     claim: Claim
@@ -47,7 +48,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool | None:
-        """Whether what the claim says was shown (True) or its opposite (False)."""
+        """True if the claim was shown, False if its opposite was, None otherwise."""
         if self.outcome == EQUIVALENT:
             return self.claim.kind in (inference.LEVEL, inference.NO_WORSE)
         return {REPRODUCED: True, CONTRADICTED: False}.get(self.outcome)
@@ -55,16 +56,16 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class _Tested:
-    """A claim's numbers before the correction; p of the two families, None if there is none."""
+    """A claim's numbers before the correction: p-values of the two families of tests, if any."""
 
     verdict: Verdict
     difference: float | None = None
     equivalence: float | None = None
-    spread: float = 0.0  # sd of a seed's gap
+    spread: float = 0.0  # sd of the gap over seeds
 
 
 def judge(claims: Sequence[Claim], records: Records, data: str) -> list[Verdict]:
-    """The verdicts on the claims made for a data set; seeds that lack a run are left out."""
+    """The verdicts on the claims for a data set; seeds without all runs of a claim are left out."""
     tested = [_tested(claim, records) for claim in claims if not claim.on or data in claim.on]
     differences = _corrected([one.difference for one in tested])
     equivalences = _corrected([one.equivalence for one in tested])
@@ -75,7 +76,7 @@ def judge(claims: Sequence[Claim], records: Records, data: str) -> list[Verdict]
 
 
 def _family(one: _Tested, tested: Sequence[_Tested]) -> list[float | None]:
-    """The p-values of the tests that could show what the claim says."""
+    """The p-values of the tests that can show this claim."""
     if one.verdict.claim.kind in (MORE, STALLS):
         return [other.difference for other in tested]
     return [other.equivalence for other in tested]
@@ -96,7 +97,7 @@ def _tested(claim: Claim, records: Records) -> _Tested:
     stalled = len(whole) - len(moving)
     found = [(seed, claim.gap(seed)) for seed in moving]
     kept = [(seed, gap) for seed, gap in found if gap is not None]
-    # Errors are counts of images: what binary fractions add to equal counts is no difference.
+    # Errors are counts of images; rounding removes float error between equal counts.
     gaps = [round(gap, 9) for _, gap in kept]
     margin = claim.margin_on(moving) if moving else 0.0
     verdict = Verdict(claim, UNDECIDED, len(gaps), stalled, margin=margin)
@@ -120,7 +121,7 @@ def _tested(claim: Claim, records: Records) -> _Tested:
 
 
 def _by_image(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> np.ndarray | None:
-    """Per seed and test image, what the claim's gap is the mean of; None if no log has it."""
+    """[seeds, images], whose mean is the claim's gap; None if a log has no list of mistakes."""
     if claim.test_errors is None:
         return None
     better, worse = claim.test_errors
@@ -134,7 +135,7 @@ def _by_image(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> np.ndarray
 
 
 def _stalls(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> _Tested:
-    """The claim that the second of its runs stalls less often than the first."""
+    """Tests the claim that its first run stalls more often than the second."""
     often, seldom = (sum(seed[label].stalled for seed in seeds) for label in claim.runs)
     count = len(seeds)
     p = inference.more_often((often, count), (seldom, count)) if count >= LEAST_SEEDS else None

@@ -1,4 +1,4 @@
-"""One file a figure or table of a paper: its runs, its claims, its panels; `STUDIES` by name.
+"""One file per figure or table of a paper: its runs, claims and panels; `STUDIES` by name.
 
 May import configs, errors, inspection, models, papers, reproduction, training.
 """
@@ -42,10 +42,10 @@ STUDIES: dict[str, Study] = {
 
 
 def study(name: str) -> Study:
-    """The study of that name. Raises UserError that lists the names."""
+    """The study called `name`. Raises UserError if there is none."""
     if name not in STUDIES:
         raise UserError(
-            f"no study is called {name!r}; the studies: {', '.join(STUDIES)}"
+            f"no study is called {name!r}; the studies are {', '.join(STUDIES)}"
             f"{did_you_mean(name, STUDIES)}"
         )
     return STUDIES[name]

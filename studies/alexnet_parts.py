@@ -1,8 +1,8 @@
-"""Krizhevsky et al. 2012, sections 3.3, 3.4, 4.2 and 7: what each part of AlexNet is worth.
+"""Krizhevsky et al. 2012, sections 3.3, 3.4, 4.2 and 7: the effect of each part of AlexNet.
 
-Local response normalisation, overlapping pooling and a middle layer taken away, dropout put in, one
-at a time. AlexNet itself needs 67 pixels; on small images it is the net of section 3.3 that the
-paper used there, cuda-convnet's, which has all these parts but a middle layer to spare.
+Removes local response normalisation, overlapping pooling or a middle layer, or adds dropout, one at
+a time. AlexNet needs images of at least 67 pixels. Small images use cuda-convnet's net, as the
+paper does in section 3.3; it has all these parts except the middle layer.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ WHOLE, DROPOUT = "all parts", "with dropout 0.5"
 NO_LRN, POOL2 = "without LRN", "pooling 2×2, no overlap"
 NO_CONV4 = "without conv4"
 
-TAKEN: dict[str, dict[str, Any]] = {
+REMOVED: dict[str, dict[str, Any]] = {
     WHOLE: {},
     NO_LRN: {"model.lrn": False},
     POOL2: {"model.pool_window": 2},
 }
-SMALL = {**TAKEN, DROPOUT: {"model.dropout": 0.5}}
-LARGE = {**TAKEN, NO_CONV4: {"model.removed": ("conv4",)}}
+SMALL = {**REMOVED, DROPOUT: {"model.dropout": 0.5}}
+LARGE = {**REMOVED, NO_CONV4: {"model.removed": ("conv4",)}}
 
 _CIFAR10 = {
     label: results.row("cuda_convnet_cifar10_conv_local", remark=remark)
@@ -34,12 +34,12 @@ _CIFAR10 = {
 
 
 def _gap(remark: str) -> str:
-    """How much top-1 error a change of AlexNet costs, as printed, "≈ 2 points"."""
+    """The loss of top-1 accuracy by a change of AlexNet, as printed: "≈ 2 points"."""
     return f"{results.row('alexnet_2012', '', 'top1_gap', remark).text} points"
 
 
 def _top1(remark: str) -> tuple[float, float]:
-    """AlexNet's top-1 error as it is, and with a change that costs what is printed of it."""
+    """The printed top-1 errors of AlexNet and of AlexNet with a change."""
     whole = results.row("alexnet_2012", "ten_crop").value
     return whole, whole + results.row("alexnet_2012", "", "top1_gap", remark).value
 
@@ -50,7 +50,7 @@ def _worse(changed: str, source: str, printed: tuple[float, float]) -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error while it falls, and final errors."""
+    """Draws training error against the step, and final errors."""
     figure, axes = drawing.new(
         1,
         3,
@@ -74,7 +74,7 @@ STUDY = Study(
     title="AlexNet's parts, one at a time",
     paper="Krizhevsky et al. 2012",
     figure="sections 3.3, 3.4, 4.2 and 7",
-    question="What are response normalisation, overlapping pooling and dropout worth?",
+    question="How much do response normalisation, overlapping pooling and dropout lower the error?",
     scales={
         "digits": Scale(
             variants("configs/cuda_convnet.py:data=digits", 15, SMALL),

@@ -1,8 +1,8 @@
 """He et al. 2016a, Fig. 1, 6, 7 and Table 6: deeper plain nets train worse, residual nets do not.
 
-On digits the nets, the optimiser and the shape of the schedule are the paper's CIFAR-10 ones, over
-330 steps; all depths start with the warm-up that the paper needed for 110 layers. Without it
-plain-56 stays at chance, which is a stall and not the paper's phenomenon: a row of its own.
+On digits the nets, the optimiser and the shape of the schedule are the paper's for CIFAR-10, over
+330 steps. All depths start with the warm-up that the paper used only for 110 layers. Without it
+plain-56 stays at chance, which is not the paper's phenomenon, so it has its own row.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ from reproduction.tables import steps_to
 from training import trained
 
 DEPTHS = (20, 32, 44, 56)
-# The paper's nets on CIFAR-10; for the plain ones others' readings of Fig. 6.
+# The paper's nets on CIFAR-10; the values of plain nets were read off Fig. 6 by others.
 PUBLISHED = {
     "plain": {depth: results.row(f"plain{depth}_cifar10") for depth in DEPTHS},
     "ResNet": {depth: results.row(f"resnet{depth}_cifar10_A") for depth in DEPTHS},
@@ -128,8 +128,8 @@ CLAIMS = (
 def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     """Fig. 7: the standard deviation of each 3×3 layer's output, after BN, before the nonlinearity.
 
-    Over the first config.eval.batch_size test images, all positions and channels; "response_sd" by
-    layer, in order.
+    Over all positions and channels of the first config.eval.batch_size test images. Returns
+    {"response_sd": {layer: sd}}, in the order of layers.
     """
     net = trained.load(workdir)
     units = [
@@ -163,7 +163,7 @@ def _mean_response(record: Record) -> float:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """The lecture's picture beside the paper's numbers, Fig. 6, and Fig. 7."""
+    """Draws final error by depth next to the paper's numbers, Fig. 6, and Fig. 7."""
     figure, axes = drawing.new(
         3,
         2,
@@ -269,7 +269,7 @@ def _responses(axes: Any, records: Records, *, in_order: bool) -> None:
         labels.append((len(mean), mean[-1], name, colour))
     where = "by layer" if in_order else "sorted"
     x = "layer" if in_order else "layers, largest first"
-    drawing.heading(axes, f"How strongly 3×3 layers respond, {where} (Fig. 7)", x, "sd after BN")
+    drawing.heading(axes, f"Responses of 3×3 layers, {where} (Fig. 7)", x, "sd after BN")
     axes.set_ylim(bottom=0)
     drawing.room_right(axes, 0.22)
     drawing.ends(axes, labels)
@@ -280,7 +280,7 @@ STUDY = Study(
     title="Degradation: plain against residual nets over depth",
     paper="He et al. 2016a",
     figure="Fig. 1, 6, 7 and Table 6",
-    question="Does a deeper net train worse, and do shortcuts cure it?",
+    question="Does a deeper net train worse, and do shortcuts prevent that?",
     scales=SCALES,
     claims=CLAIMS,
     columns=(
@@ -296,7 +296,7 @@ STUDY = Study(
         for kind, printed in PUBLISHED.items()
         for depth, row in printed.items()
     },
-    published_heading="published: CIFAR-10 test error (%; ≈ is read off Fig. 6)",
+    published_heading="published: CIFAR-10 test error (%; ≈: read off Fig. 6)",
     draw=draw,
     probe=probe,
 )

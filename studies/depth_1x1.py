@@ -1,4 +1,4 @@
-"""Simonyan and Zisserman 2015, section 4.1: what 1×1 convolutions buy at equal cost.
+"""Simonyan and Zisserman 2015, section 4.1: the benefit of 1×1 convolutions at equal cost.
 
 The paper adds three 1×1 layers to B (C) or 3×3 layers (D), at unequal cost. Here the widths make
 all three cost the same: does depth by 1×1 layers beat width, and do 3×3 layers beat both?
@@ -16,8 +16,8 @@ from reproduction.tables import steps_to
 WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
 NARROWER = "D, narrower, three 3×3 more"
 COLUMNS = {WIDER: "B", WITH_1X1: "C", NARROWER: "D"}
-# Widths at which B and D cost what C costs: at a quarter, 16.37, 16.38 and 16.31 million
-# multiply-adds on 32×32×3; whole, 11.76, 11.77 and 11.73 billion on 224×224×3.
+# Widths at which B, C and D cost the same. At a quarter: 16.37, 16.38 and 16.31 million
+# multiply-adds on 32×32×3; at full width: 11.76, 11.77 and 11.73 billion on 224×224×3.
 SMALL = {WIDER: 0.255, WITH_1X1: 0.25, NARROWER: 0.22}
 WHOLE = {WIDER: 1.02, WITH_1X1: 1.0, NARROWER: 0.87}
 
@@ -39,7 +39,7 @@ def _runs(
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error while it falls, final errors, and the paper's at unequal cost."""
+    """Draws training error against the step, final errors, and the paper's at unequal cost."""
     return drawing.beside_paper(
         records,
         title="1×1 convolutions at equal cost: wider, deeper by 1×1, or deeper by 3×3",
@@ -56,7 +56,7 @@ STUDY = Study(
     title="1×1 convolutions at equal cost",
     paper="Simonyan and Zisserman 2015",
     figure="section 4.1, columns B, C and D",
-    question="Are layers of 1×1 better than width for the same multiply-adds?",
+    question="Are 1×1 layers better than width for the same number of multiply-adds?",
     scales={
         "digits": Scale(
             _runs("digits", "small", 32, SMALL),

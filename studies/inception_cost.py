@@ -1,8 +1,8 @@
 """Szegedy et al. 2015, Fig. 2: naive modules against modules with 1×1 reductions, cost and error.
 
-The lecture's worked example (28×28×192 to 32 maps by 5×5: 120.4M multiplications, 12.4M through 16
-maps) is measured on its own networks; the width of the reductions is swept, for the claim that
-shrinking does not hurt while it is reasonable, in all modules and in two.
+Counts the multiplications of the lecture's example (28×28×192 to 32 maps by 5×5: 120.4M, or 12.4M
+through 16 maps) on its networks. Varies the width of the reductions in all modules and in two, to
+test the claim that a moderate reduction does not hurt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from reproduction.tables import steps_to
 
 NAIVE = "naive modules"
 REDUCTIONS = (0.25, 0.5, 1.0, 2.0)
-TWO, IN_TWO = ("4b", "4c"), (0.25, 0.5)  # modules in the middle, and the widths swept there alone
-LECTURE = {"5×5 alone": "lecture_conv5x5", "5×5 behind 1×1": "lecture_conv5x5_bottleneck"}
+TWO, IN_TWO = ("4b", "4c"), (0.25, 0.5)  # two middle modules, and the widths for only those
+LECTURE = {"5×5": "lecture_conv5x5", "5×5 after 1×1": "lecture_conv5x5_bottleneck"}
 
 
 def label(reduction: float, modules: Sequence[str] = ()) -> str:
@@ -58,12 +58,12 @@ def _no_worse(changed: str, whole: str, text: str) -> Claim:
 
 
 def millions(record: Record) -> float:
-    """Multiply-adds of an image, in millions."""
+    """Multiply-adds per image, in millions."""
     return record.result["multiply_adds"] / 1e6
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Error against cost, training error, and the lecture's example as measured."""
+    """Draws error against cost, training error, and the cost of the lecture's example."""
     figure, axes = drawing.new(
         1,
         3,
@@ -84,7 +84,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     panel.set_xlim(left, right * 6)
     panel.set_ylim(0, 1.25 * panel.get_ylim()[1])
     drawing.percent(panel)
-    drawing.heading(panel, "Test error by cost", "multiply-adds an image (millions)", "error")
+    drawing.heading(panel, "Test error by cost", "multiply-adds per image (millions)", "error")
     drawing.ends(panel, names)
 
     drawing.bars(axes[0][1], drawing.finals(records, "train_error"), colours)
@@ -95,9 +95,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         for text, name in LECTURE.items()
     }
     drawing.bars(axes[0][2], lecture, dict.fromkeys(lecture, GREY), unit="M")
-    drawing.heading(
-        axes[0][2], "The lecture's example, counted on its networks", "multiply-adds (millions)"
-    )
+    drawing.heading(axes[0][2], "The lecture's example", "multiply-adds (millions)")
     return figure
 
 
@@ -126,7 +124,7 @@ STUDY = Study(
             "4 epochs.",
         ),
         "imagenet2012": Scale(
-            # By their multiply-adds: 12.6 billion an image for naive modules, 1.6 for reduced.
+            # Scaled by multiply-adds: 12.6 billion per image for naive modules, 1.6 for reduced.
             _runs("imagenet2012", "paper", 50 * 24 * 3600, 7 * 24 * 3600),
             seeds=1,
             note="Caffe's recipe over 250 epochs, one crop; the estimates are for one GPU.",
@@ -145,15 +143,15 @@ STUDY = Study(
         _no_worse(
             label(1.0),
             NAIVE,
-            "reducing does not hurt: at most 1 point more test error than naive modules",
+            "reductions do not hurt: at most 1 point more test error than naive modules",
         ),
         _no_worse(
             label(0.5),
             label(1.0),
-            "half the reductions' width does not hurt: at most 1 point more test error",
+            "half the width of reductions does not hurt: at most 1 point more test error",
         ),
         Claim(
-            "a quarter of it does: more than 1 point more test error",
+            "a quarter of the width hurts: more than 1 point more test error",
             lambda seed: _test(seed, label(0.25)) - _test(seed, label(1.0)) - 1,
             runs=(label(0.25), label(1.0)),
             source=OURS,
@@ -162,7 +160,7 @@ STUDY = Study(
         _no_worse(
             label(0.25, TWO),
             label(1.0),
-            "a quarter of it in two modules alone does not hurt: at most 1 point more test error",
+            "a quarter of the width in only two modules does not hurt: at most 1 point more error",
         ),
     ),
     columns=(

@@ -1,7 +1,7 @@
-"""The main job over seeds: LeNet-5's modern form on digits, and on Fashion-MNIST.
+"""LeNet-5's modern form over seeds, on digits and Fashion-MNIST.
 
-No figure of the paper: its number to stand beside is LeCun et al. 1998, section III.B, 0.95% test
-error on MNIST, by the network and training of 1998.
+Not a figure of the paper. Compared with 0.95% test error on MNIST by the network and training of
+1998: LeCun et al. 1998, section III.B.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ def _right(least: float, data: str) -> Claim:
     def gap(seed: Mapping[str, Record]) -> float:
         return 100 * (1 - seed[MODERN].last("test_error")) - least
 
-    text = f"{least:g}% of the test images or more are read right"
+    text = f"at least {least:g}% of the test images are classified correctly"
     return Claim(text, gap, runs=(MODERN,), source=OURS, margin=0.5, on=(data,))
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training and test error by step, and the final test error of every seed."""
+    """Draws training and test error by step, and the final test error of every seed."""
     figure, axes = drawing.new(
         1,
         2,
@@ -45,7 +45,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.room_right(axes[0][0], 0.2)
     drawing.ends(axes[0][0], ends)
     drawing.percent(axes[0][0])
-    drawing.heading(axes[0][0], "Error (training: while it learns)", "step", "error")
+    drawing.heading(axes[0][0], "Error (train: measured during training)", "step", "error")
     finals = drawing.finals(records, "test_error")
     printed = {"LeNet-5 of 1998 on MNIST, printed": [PUBLISHED.value]}
     drawing.bars(axes[0][1], {**finals, **printed}, dict.fromkeys(printed, GREY), digits=2)
@@ -55,15 +55,15 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 
 STUDY = Study(
     name="lenet5_modern",
-    title="LeNet-5, the modern form: the main job over seeds",
+    title="LeNet-5 in its modern form, over seeds",
     paper="LeCun et al. 1998",
-    figure="the number of section III.B",
-    question="What does the main job give, and how much does it vary with the seed?",
+    figure="section III.B",
+    question="What is the test error of LeNet-5's modern form, and how much does the seed matter?",
     scales={
         "digits": Scale(
             (Run(MODERN, "configs/lenet5.py:data=digits", 20),),
             seeds=5,
-            note="1,437 training and 360 test images resized to 32×32, 60 epochs of batches of 64.",
+            note="1,437 training and 360 test images resized to 32×32, 60 epochs, batches of 64.",
         ),
         "fashion_mnist": Scale(
             (Run(MODERN, "configs/lenet5.py:data=fashion_mnist", 220),),

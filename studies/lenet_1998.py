@@ -1,8 +1,8 @@
-"""LeCun et al. 1998, Fig. 5 and 6: error against the pass, and against the training images.
+"""LeCun et al. 1998, Fig. 5 and 6: error by pass, and by number of training images.
 
-The 1998 network with its own training: one image an update, diagonal Levenberg-Marquardt, 20
-passes. Besides the sizes there are rows for what the paper leaves open: the criterion of eq. 9, and
-the initial weights as printed, which saturate with the printed step sizes.
+The 1998 network with its own training: one image per update, diagonal Levenberg-Marquardt, 20
+passes. Further rows for what the paper leaves open: the criterion of eq. 9, and the initial weights
+as printed, which saturate with the printed step sizes.
 """
 
 import dataclasses
@@ -64,11 +64,11 @@ def _test(seed: Mapping[str, Record], label: str) -> float:
 
 
 def _claims(data: str) -> tuple[Claim, ...]:
-    """What Fig. 5 and 6 show, for the sizes of a data set."""
+    """The claims of Fig. 5 and 6, for the sizes of a data set."""
     sizes = SIZES[data]
     whole = _label(sizes[-1])
 
-    # What Fig. 6 shows for four times the images, as for twice as many.
+    # Fig. 6 has the ratio of errors for four times the images; its root is for twice as many.
     twice = math.sqrt(PUBLISHED[60_000].value / PUBLISHED[15_000].value)
 
     def more_images(fewer: int, more: int) -> Claim:
@@ -90,7 +90,7 @@ def _claims(data: str) -> tuple[Claim, ...]:
     return (
         *(more_images(fewer, more) for fewer, more in itertools.pairwise(sizes)),
         Claim(
-            "Fig. 5: settled after 12 passes, test error then within 0.5 points of the last",
+            "after 12 passes the test error is within 0.5 points of the final one",
             settled,
             runs=(whole,),
             source="Fig. 5",
@@ -99,7 +99,7 @@ def _claims(data: str) -> tuple[Claim, ...]:
             on=(data,),
         ),
         Claim(
-            "Fig. 5: no over-training, the last test error within 0.5 points of the best",
+            "no over-training: the final test error is within 0.5 points of the best",
             not_over_trained,
             runs=(whole,),
             source="Fig. 5",
@@ -111,7 +111,7 @@ def _claims(data: str) -> tuple[Claim, ...]:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Fig. 5 and Fig. 6, and the variants."""
+    """Draws Fig. 5, Fig. 6, and the variants."""
     sizes = [size for size in SIZES[data] if _label(size) in records]
     whole = records[_label(sizes[-1])]
     figure, axes = drawing.new(
@@ -126,7 +126,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     labels = []
     for group, colour, name in (
         ("test", drawing.SERIES[0], "test"),
-        ("train", drawing.SERIES[1], "training,\nwhile it learns"),
+        ("train", drawing.SERIES[1], "during\ntraining"),
     ):
         steps, values = drawing.mean_curve(whole.values(), group)
         passes = [step / steps_a_pass for step in steps]
@@ -134,7 +134,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         labels.append((passes[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
     drawing.heading(axes[0][0], f"Error by pass, {sizes[-1]:,} images (Fig. 5)", "pass", "error")
     drawing.percent(axes[0][0])
-    # As in Fig. 5, the first passes may leave the top of the axis.
+    # As in Fig. 5, the first passes may be above the top of the axis.
     axes[0][0].set_ylim(0, 4 * max(1.0, *(last for _, last, *_ in labels)))
     drawing.room_right(axes[0][0], 0.35)
     drawing.ends(axes[0][0], labels, gap=0.12)
@@ -171,17 +171,17 @@ STUDY = Study(
     title="LeNet-5 with its own training",
     paper="LeCun et al. 1998",
     figure="Fig. 5 and 6",
-    question="How do error, passes and training images go together?",
+    question="How does the error depend on passes and on the number of training images?",
     scales={
         "digits": Scale(
             _runs("digits", SIZES["digits"], 1_437, 0.02, variants=True),
             seeds=5,
-            note="1,437 training images resized to 32×32, 20 passes, one image an update.",
+            note="1,437 training images resized to 32×32, 20 passes, one image per update.",
         ),
         "fashion_mnist": Scale(
             _runs("fashion_mnist", SIZES["fashion_mnist"], 60_000, 0.02, variants=False),
             seeds=3,
-            note="Up to 10,000 of 60,000 training images, 20 passes, one image an update.",
+            note="Up to 10,000 of 60,000 training images, 20 passes, one image per update.",
         ),
         "mnist": Scale(
             _runs("mnist", SIZES["mnist"], 60_000, 0.02, variants=True),
@@ -197,7 +197,7 @@ STUDY = Study(
         less_error(
             PRINTED_START,
             _label(1_437),
-            text="the printed initial weights, ±2.4/fan-in, end at most 1 point above ±2.4/√fan-in",
+            text="initial weights as printed, ±2.4/fan-in, end at most 1 point above ±2.4/√fan-in",
             kind=NO_WORSE,
         ),
         less_error(

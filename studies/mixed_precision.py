@@ -1,7 +1,7 @@
-"""bfloat16 beside float32: the same runs with the layers computed in half the bits.
+"""The same runs with layers computed in bfloat16 and in float32.
 
-Of no paper here, all of which computed in float32; it is what runs on today's accelerators rest on.
-Weights, batch statistics, losses and updates stay in float32; only layers compute in bfloat16.
+Not from a paper: the papers computed in float32. Weights, batch statistics, losses and updates
+stay in float32; only layers compute in bfloat16.
 """
 
 from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def _within(net: str, metric: str, points: float) -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Test error against the step for each net in both types, and the final ones."""
+    """Draws test error against the step for each net in both types, and final test errors."""
     figure, axes = drawing.new(
         1,
         len(NETS) + 1,
@@ -70,10 +70,10 @@ def draw(study: Study, data: str, records: Records) -> Figure:
 
 STUDY = Study(
     name="mixed_precision",
-    title="Mixed precision: bfloat16 beside float32",
+    title="Mixed precision: bfloat16 against float32",
     paper="no paper",
     figure="a check of the code",
-    question="Does a run whose layers compute in bfloat16 end where its float32 twin ends?",
+    question="Does a run with layers in bfloat16 reach the same error as in float32?",
     scales={
         "digits": Scale(
             _runs(),

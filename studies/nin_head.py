@@ -42,7 +42,7 @@ def _less(better: str, worse: str, source: str) -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Test error while it falls, at the end, and the paper's."""
+    """Draws test error against the step, final test errors, and the paper's."""
     return drawing.beside_paper(
         records,
         title="Network in Network: global average pooling against a dense head",
@@ -61,10 +61,10 @@ STUDY = Study(
     title="Network in Network's head",
     paper="Lin et al. 2014",
     figure="Table 5",
-    question="Can global average pooling stand in for dense layers?",
+    question="Can global average pooling replace dense layers?",
     scales={
         "digits": Scale(
-            # At the small config's own rate, dropout keeps the net from learning at all.
+            # At the small config's learning rate, nets with dropout do not learn.
             _runs("digits", "small", 100, **{"duration": "60 epochs", "schedule.rate": 0.005}),
             seeds=3,
             note="A quarter of the width, 1,437 images at 16×16, 60 epochs.",

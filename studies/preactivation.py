@@ -1,7 +1,7 @@
-"""He et al. 2016b, Tables 1 and 2: where a unit's batch norm and ReLU stand, and scaled shortcuts.
+"""He et al. 2016b, Tables 1 and 2: the positions of batch norm and ReLU, and scaled shortcuts.
 
-The paper compares them at 110 and 164 layers; on digits at 56, where two cores train one in a
-minute.
+The paper compares them at 110 and 164 layers. On digits they have 56, which train in a minute on
+two cores.
 """
 
 from typing import Any
@@ -42,10 +42,10 @@ def _less(better: str, worse: str, metric: str = "test_error", source: str = "Ta
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error while it falls, final errors, and the paper's."""
+    """Draws training error against the step, final errors, and the paper's."""
     return drawing.beside_paper(
         records,
-        title="Residual units: where batch norm and ReLU stand, and a shortcut that is scaled",
+        title="Residual units: positions of batch norm and ReLU, and a scaled shortcut",
         note=study.scales[data].note,
         published=(
             "Published: 110 layers, CIFAR-10",
@@ -60,7 +60,7 @@ STUDY = Study(
     title="Pre-activation and its alternatives",
     paper="He et al. 2016b",
     figure="Tables 1 and 2",
-    question="What must a shortcut's path be free of?",
+    question="Must the shortcut be the identity, and where do batch norm and ReLU belong?",
     scales={
         "digits": Scale(
             variants("configs/resnet_cifar.py:depth=56,shortcut=A,data=digits", 50, UNITS),

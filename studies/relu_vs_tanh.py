@@ -1,7 +1,7 @@
-"""Krizhevsky et al. 2012, Fig. 1: how soon ReLU and tanh reach 25% training error.
+"""Krizhevsky et al. 2012, Fig. 1: the updates that ReLU and tanh need to reach 25% training error.
 
-Counted in updates, each activation at the rate of the grid that suits it best. Both start from the
-same weights (He's rule): the released ones keep ReLU at chance on small data.
+Each activation at its best learning rate of a grid. Both use He's initialization: with that of the
+released configuration ReLU stays at chance on small data.
 """
 
 import statistics
@@ -45,12 +45,12 @@ def steps(record: Record) -> int | None:
 
 
 def reaching(seeds: Mapping[int, Record]) -> list[float]:
-    """The updates of the seeds that reach 25%."""
+    """The updates until 25%, of the seeds that reach it."""
     return [float(count) for record in seeds.values() if (count := steps(record)) is not None]
 
 
 def fastest(seed: Mapping[str, Record], activation: str) -> int | None:
-    """The least updates over the grid of rates; None if no rate gets there."""
+    """The fewest updates over the grid of rates; None if no rate reaches 25%."""
     found = [steps(seed[label(activation, rate)]) for rate in RATES]
     reached = [count for count in found if count is not None]
     return min(reached) if reached else None
@@ -63,7 +63,7 @@ def _advantage(seed: Mapping[str, Record], factor: float) -> float | None:
 
 def _claim(text: str, factor: int) -> Claim:
     def margin(seeds: Sequence[Mapping[str, Record]]) -> float:
-        """Half of the gap where tanh needs six times the updates, as in Fig. 1."""
+        """Half of the gap that there is if tanh needs six times the updates, as in Fig. 1."""
         needed = [steps for seed in seeds if (steps := fastest(seed, "tanh")) is not None]
         return (6 - factor) / 6 / 2 * statistics.mean(needed) if needed else 0.0
 
@@ -79,7 +79,7 @@ def _claim(text: str, factor: int) -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error of each activation at its best rate, and updates over the grid."""
+    """Draws training error of each activation at its best rate, and updates over the grid."""
     figure, axes = drawing.new(
         1,
         2,
@@ -89,7 +89,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     )
     curves, labels = axes[0][0], []
     for activation, colour in COLOURS.items():
-        # The best rate is one that gets there with every seed.
+        # Only rates at which every seed reaches the target.
         means = {
             rate: statistics.mean(reached)
             for rate in RATES
@@ -142,7 +142,8 @@ STUDY = Study(
         "digits": Scale(
             _runs("digits", 14, "small", **{"duration": "110 steps", "log_every": "2 steps"}),
             seeds=5,
-            note="The four-layer cuda-convnet net, digits at 16×16, batches of 128, He's start.",
+            note="The four-layer cuda-convnet net, digits at 16×16, batches of 128, He's "
+            "initialization.",
         ),
         "fashion_mnist": Scale(
             _runs(

@@ -1,6 +1,6 @@
-"""He et al. 2016a, Table 3: no shortcut, zero-padded (A), projected where needed (B), always (C).
+"""He et al. 2016a, Table 3: no shortcut, zero-padded (A), projected if needed (B) or always (C).
 
-The paper compares them at 34 layers on ImageNet; on small images the same nets at 44 layers.
+The paper compares them at 34 layers on ImageNet; on small images the nets have 44 layers.
 """
 
 from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def _less(better: str, worse: str, metric: str) -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error while it falls, final errors, and the paper's."""
+    """Draws training error against the step, final errors, and the paper's."""
     return drawing.beside_paper(
         records,
         title="Residual nets by kind of shortcut, and the plain net without",
@@ -58,7 +58,7 @@ STUDY = Study(
     title="Shortcuts: none, A, B, C at equal depth",
     paper="He et al. 2016a",
     figure="Table 3",
-    question="Does it matter how a shortcut changes its width?",
+    question="Does it matter how shortcuts change the number of channels?",
     scales={
         "digits": Scale(
             _runs("configs/resnet_cifar.py:depth=44,shortcut={shortcut},data=digits", 40),

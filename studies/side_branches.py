@@ -1,6 +1,7 @@
 """Szegedy et al. 2015, section 5: GoogLeNet's side heads, none, one or both, at three weights.
 
-A head of weight 0 gives no gradient to the trunk; "aux1 alone" is both heads, aux2 with weight 0.
+A head with weight 0 gives no gradient to the trunk. "aux1 alone" has both heads, aux2 with weight
+0.
 """
 
 import statistics
@@ -37,7 +38,7 @@ def _runs(data: str, scale: str, seconds: float, **overrides: object) -> tuple[R
 
 def _head(name: str) -> Column:
     def error(record: Record) -> float | None:
-        # The head that gets no gradient knows nothing.
+        # A head that gets no gradient is not trained.
         if not record.config["loss"]["weights"].get(name):
             return None
         return record.last(f"test_error_{name}")
@@ -50,11 +51,11 @@ def _gap(record: Record) -> float:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Test error while it falls, at the end, and what each head knows."""
+    """Draws test error against the step, final test errors, and the test error of each head."""
     figure, axes = drawing.new(
         1,
         3,
-        title="GoogLeNet's side branches: what they change, and how much half the network knows",
+        title="GoogLeNet's side branches: their effect, and the error of each head",
         subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
         size=(16, 5.2),
     )
@@ -88,7 +89,7 @@ STUDY = Study(
     title="GoogLeNet's side branches",
     paper="Szegedy et al. 2015",
     figure="section 5",
-    question="What do side branches change, and how much does half the net already know?",
+    question="What do side branches change, and how well does half of the net classify?",
     scales={
         "digits": Scale(
             _runs("digits", "small", 55, **{"duration": "15 epochs"}),
@@ -119,14 +120,14 @@ STUDY = Study(
         less_error(PAPER, LOW, margin=0.5),
         less_error(PAPER, HIGH, margin=0.5),
         Claim(
-            "the gap between training and test error is smaller with both than with none",
+            "the gap between training and test error is smaller with both heads than with none",
             lambda seed: _gap(seed[NONE]) - _gap(seed[PAPER]),
             runs=(PAPER, NONE),
             source="section 5",
             margin=0.5,
         ),
         Claim(
-            "aux2, further up, errs less than aux1",
+            "aux2, the later head, has less test error than aux1",
             lambda seed: (
                 100 * (seed[PAPER].last("test_error_aux1") - seed[PAPER].last("test_error_aux2"))
             ),
@@ -135,7 +136,7 @@ STUDY = Study(
             margin=0.5,
         ),
         Claim(
-            "the main head errs less than aux1",
+            "the main head has less test error than aux1",
             lambda seed: (
                 100 * (seed[PAPER].last("test_error_aux1") - seed[PAPER].last("test_error"))
             ),

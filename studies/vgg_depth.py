@@ -1,7 +1,7 @@
-"""Simonyan and Zisserman 2015, Table 3 and section 4.1: does depth help, and what do small filters?
+"""Simonyan and Zisserman 2015, Table 3 and section 4.1: do depth and small filters help?
 
-A to E; C against D (1×1 against 3×3 layers at one depth); B against its twin with one 5×5 for each
-pair of 3×3; and that D and E are equal.
+A to E; C against D (1×1 against 3×3 layers at equal depth); B against a net with one 5×5 layer for
+each pair of 3×3; D and E are equal.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ COLUMNS = {
     "E": "E (19 layers)",
 }
 
-# The 5×5 twin of B is in no table.
+# The 5×5 variant of B is not in a table.
 PUBLISHED = {
     text: results.row(f"vgg_{column}", "dense", remark="S = 256")
     for column, text in COLUMNS.items()
@@ -54,7 +54,7 @@ def _less(better: str, worse: str, text: str, source: str = "Table 3") -> Claim:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Training error while it falls, final errors, and the paper's."""
+    """Draws training error against the step, final errors, and the paper's."""
     return drawing.beside_paper(
         records,
         title="VGG: error by depth and by the size of its filters",
@@ -71,12 +71,13 @@ STUDY = Study(
     title="VGG over depth",
     paper="Simonyan and Zisserman 2015",
     figure="Table 3 and section 4.1",
-    question="Does a deeper stack of small filters err less?",
+    question="Does a deeper stack of small filters have less error?",
     scales={
         "digits": Scale(
             _runs("digits", "small", {"A": 24, "B": 30, "B_5x5": 27, "C": 33, "D": 36, "E": 42}),
             seeds=3,
-            note="A quarter of the width, 1,437 images resized to 32×32, 15 epochs, He's start.",
+            note="A quarter of the width, 1,437 images resized to 32×32, 15 epochs, He's "
+            "initialization.",
         ),
         "fashion_mnist": Scale(
             _runs(
@@ -87,7 +88,7 @@ STUDY = Study(
             ),
             seeds=3,
             note="A quarter of the width, 10,000 of the 60,000 images resized to 32×32, 15 epochs, "
-            "He's start.",
+            "He's initialization.",
         ),
         "imagenet2012": Scale(
             _runs("imagenet2012", "paper", dict.fromkeys(COLUMNS, 14 * 24 * 3600)),
@@ -97,11 +98,11 @@ STUDY = Study(
         ),
     },
     claims=(
-        _less("B", "A", "B errs less than A"),
-        _less("D", "B", "D errs less than B"),
-        _less("D", "C", "D errs less than C: 3×3 beats 1×1 at the same depth"),
-        _less("C", "B", "C errs less than B: more non-linearity helps"),
-        _less("B", "B_5x5", "B errs less than its 5×5 twin", "section 4.1"),
+        _less("B", "A", "B has less test error than A"),
+        _less("D", "B", "D has less test error than B"),
+        _less("D", "C", "D has less test error than C: 3×3 beats 1×1 at the same depth"),
+        _less("C", "B", "C has less test error than B: more non-linearity helps"),
+        _less("B", "B_5x5", "B has less test error than its 5×5 variant", "section 4.1"),
         less_error(
             COLUMNS["D"],
             COLUMNS["E"],

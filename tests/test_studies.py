@@ -21,7 +21,7 @@ import reproduce
 import studies
 from errors import UserError
 from models import inception
-from reproduction import curves, drawing, publishing, records, runner, tables
+from reproduction import drawing, overlay, publishing, records, runner, tables
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
 from startup import command_line
 from tests import toy
@@ -243,7 +243,7 @@ def test_readme_shows_the_table_of_the_logs(results: pathlib.Path) -> None:
         for line in publishing.check(studies.STUDIES, results, {readme: "results"})
         if "README" in line
     ]
-    with pytest.raises(UserError, match="no results/tiny/mnist"):
+    with pytest.raises(UserError, match="results/tiny/mnist, which does not exist"):
         publishing.fill(text.replace("synthetic", "mnist"), studies.STUDIES, results)
 
 
@@ -254,7 +254,7 @@ def test_readme_counts_the_verdicts_of_all_that_is_published(
     lines = publishing.fill(text, studies.STUDIES, results).splitlines()
     assert lines[2] == "| paper | claims | reproduced | contradicted | equivalent | undecided |"
     assert "| Nobody 1900 | ours |  |  |  | 1 |" in lines
-    assert "No claim fell." in lines
+    assert "No claim was refuted." in lines
     rule, row = lines[-4:-2]
     assert rule == "| --- | --- | --- | --: | --: | --: | --: | --: |"
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -266,7 +266,7 @@ def test_readme_counts_the_verdicts_of_all_that_is_published(
 def test_logs_of_two_results_versions_are_refused(results: pathlib.Path, tiny: Study) -> None:
     log = results / "tiny/synthetic/logs/one_seed0.jsonl"
     log.write_text(log.read_text().replace('"results_version": 1', '"results_version": 7'))
-    with pytest.raises(UserError, match="mixes results versions 1, 7"):
+    with pytest.raises(UserError, match="has results versions 1, 7"):
         publishing.committed(tiny, "synthetic", results)
 
 
@@ -336,7 +336,7 @@ def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> 
         (lambda: studies.study("degradation").scale("mnist"), "no runs on 'mnist'; it has: digits"),
         (lambda: reproduce.chosen_seeds(["0", "x"], 2), "--seeds: '0,x' is not a list"),
         (lambda: reproduce.chosen_seeds(["1", "1"], 2), "--seeds: '1,1' is not a list"),
-        (lambda: reproduce.chosen_labels(["a*", "b"], ["ab", "c"]), "'b' is none of ab; c"),
+        (lambda: reproduce.chosen_labels(["a*", "b"], ["ab", "c"]), "'b' matches none of ab; c"),
     ],
 )
 def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
@@ -439,9 +439,9 @@ def test_reductions_of_an_inception_module_are_swept_without_its_outputs() -> No
 
 def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     workdirs = sorted(path.parent for path in folder.glob("*/*/result.json"))
-    assert curves.names(workdirs) == ["one, seed 0", "two_B, seed 0"]
-    assert curves.names([tmp_path / "a/x", tmp_path / "b/x"])[0] == str(tmp_path / "a/x")
-    drawn = curves.draw_curves(workdirs, tmp_path / "curves.png")
+    assert overlay.names(workdirs) == ["one, seed 0", "two_B, seed 0"]
+    assert overlay.names([tmp_path / "a/x", tmp_path / "b/x"])[0] == str(tmp_path / "a/x")
+    drawn = overlay.draw(workdirs, tmp_path / "curves.png")
     assert drawn.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UserError, match="no run here"):
-        curves.draw_curves([tmp_path / "nowhere"], tmp_path / "none.png")
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        overlay.draw([tmp_path / "nowhere"], tmp_path / "none.png")

@@ -52,8 +52,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path):
     ("body", "words"),
     [
         ("", "toy.py has no sweep()"),
-        ("    yield {'rate': 1.0}", "expected fields and a seed"),
-        ("    yield 3", "yields 3: expected fields and a seed"),
+        ("    yield {'rate': 1.0}", "it must yield fields, with an integer seed"),
+        ("    yield 3", "yields 3; it must yield fields"),
         ("    yield {'seed': 1}\n    yield {'seed': 1}", "yields as configured, seed 1 twice"),
         ("    yield from ()", "sweep() yields nothing"),
         ("    yield {'rat': 1.0, 'seed': 1}", "config.rat: there is no such field"),
@@ -61,7 +61,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path):
             "    yield {'seed': 1}\n    1 / 0",
             "toy.py, line 15: ZeroDivisionError: division",
         ),
-        ("    return None", "toy.py: sweep() gives None, not the fields of runs"),
+        ("    return None", "toy.py: sweep() returns None; it must yield fields"),
     ],
 )
 def test_a_sweep_that_cannot_run_is_one_line(body, words, tmp_path):

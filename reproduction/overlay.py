@@ -1,4 +1,4 @@
-"""The curves of any runs over each other: `reproduce.py --curves runs/a runs/b`."""
+"""Draws the curves of several runs in one picture: `reproduce.py --curves runs/a runs/b`."""
 
 import pathlib
 import re
@@ -9,10 +9,10 @@ from reproduction import drawing
 from training import metrics
 
 
-def draw_curves(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
-    """Draws test (bold) and training (dashed) error and loss of all workdirs at `path`.
+def draw(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
+    """Draws test (bold) and training (dashed) error and loss of all workdirs; saves at `path`.
 
-    Raises UserError if a workdir holds no run or no row yet.
+    Raises UserError if a workdir has no run or the run has no test result yet.
     """
     figure, axes = drawing.new(
         1, 2, title="Error and loss", subtitle="Bold: test; dashed: training.", size=(12, 5)
@@ -21,10 +21,10 @@ def draw_curves(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib
     labels: dict[str, list[tuple[float, float, str, str]]] = {"error": [], "loss": []}
     for index, (workdir, name) in enumerate(zip(workdirs, names(workdirs), strict=True)):
         if not (workdir / "config.json").exists():
-            raise UserError(f"--curves: {workdir}: no run here (it has no config.json)")
+            raise UserError(f"--curves: {workdir} is not a run's workdir: it has no config.json")
         rows = metrics.read(workdir)
         if not any("test" in row for row in rows):
-            raise UserError(f"--curves: {workdir}: the run has not been tested yet")
+            raise UserError(f"--curves: {workdir} has no test results yet; let it train longer")
         colour = drawing.SERIES[index % len(drawing.SERIES)]
         for panel, metric, factor in panels:
             for group, style in (("train", {"ls": "--", "lw": 1}), ("test", {"lw": 2})):
@@ -47,7 +47,7 @@ def draw_curves(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib
 
 
 def names(workdirs: Sequence[pathlib.Path]) -> list[str]:
-    """Folder names, of a study's runs the label and the seed; whole paths where names coincide."""
+    """Label and seed of a study's run, else the folder's name; full paths if not unique."""
     short = []
     for workdir in workdirs:
         of_study = re.fullmatch(r"seed(\d+)-[0-9a-f]+", workdir.name)
