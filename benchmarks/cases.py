@@ -1,11 +1,11 @@
-"""What is timed: networks by name, and how many images a step takes. Imports nothing slow."""
+"""The timed networks by name, with their batch sizes. Imports nothing slow."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network as its config file has it, on generated images of `size` pixels a side."""
+    """The network of a config file, on generated images of `size` × `size` pixels."""
 
     config: str
     size: int
@@ -34,7 +34,7 @@ CASES = {
     "googlenet": Case("googlenet.py:data=synthetic,scale=paper", 224, 3, 1000, 16),
     "resnet50": Case("resnet_imagenet.py:depth=50,data=synthetic,scale=paper", 224, 3, 1000, 16),
 }
-# The networks of the main table; the others show growth with depth.
+# The networks of the main table; the others show the time by depth.
 TABLE = (
     *("lenet5", "resnet20", "resnet56", "resnet110", "cuda_convnet"),
     *("alexnet", "vgg16", "googlenet", "resnet50"),

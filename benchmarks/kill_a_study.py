@@ -1,10 +1,10 @@
-"""Shows that a study whose program is killed again and again ends with the same tables.
+"""Checks that a study that is killed repeatedly ends with the same tables.
 
     python benchmarks/kill_a_study.py --study=lenet5_modern --seeds=0,1 --times=8
 
-Runs the study on digits once straight and once killed (SIGKILL) at random moments and started
-again, and compares: table.md to the byte, every row of every run outside its clock, and the digest
-of the logs that the figure carries. benchmarks/logs/ has what it printed.
+Runs the study on digits once without interruption, and once killed (SIGKILL) at random times and
+restarted. Compares table.md byte by byte, every row of every run except its "clock", and the digest
+of the logs in the figure. Its output is in benchmarks/logs/.
 """
 
 import argparse
@@ -35,10 +35,10 @@ def start(study: str, seeds: str, out: pathlib.Path, data: pathlib.Path) -> subp
 
 
 def runs(out: pathlib.Path) -> dict[str, list[dict]]:
-    """By run, its rows without their clocks."""
+    """The rows of each run, without "clock"."""
     found = {}
     for log in sorted(out.glob("*/*/metrics.jsonl")):
-        # A row that the kill cut in half is mended by the run when it resumes.
+        # The last line may be incomplete after a kill; the run repairs it when it resumes.
         lines = [line for line in log.read_text().split("\n")[:-1] if line]
         rows = [{k: v for k, v in json.loads(line).items() if k != "clock"} for line in lines]
         found[str(log.parent.relative_to(out))] = rows
@@ -50,8 +50,8 @@ def main() -> int:
     parser.add_argument("--study", default="lenet5_modern")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--times", type=int, default=8)
-    parser.add_argument("--longest", type=float, default=25.0, help="seconds until a kill, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--longest", type=float, default=25.0, help="most seconds until a kill")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
     options = parser.parse_args()
     moments = random.Random(options.seed)
 
@@ -79,7 +79,7 @@ def main() -> int:
                 flush=True,
             )
             if process.returncode == 0:
-                print("the study ended before its last kill: more seeds, or a smaller --longest")
+                print("the study ended before its last kill: use more seeds or a smaller --longest")
                 return 1
         last = start(options.study, options.seeds, cut, data)
         last.communicate()

@@ -1,12 +1,12 @@
-"""Shows that a run cut off at random moments ends with the same bits as one that nobody disturbed.
+"""Checks that a run interrupted at random times ends with the same bits as an uninterrupted one.
 
     python benchmarks/kill_and_resume.py --signal=KILL --times=20
     python benchmarks/kill_and_resume.py --signal=TERM --times=5
 
-Trains LeNet-5 on digits once straight and once with `times` interruptions at random moments, of the
-process's start and of its steps, and compares: the sha256 of every leaf of
-the final state (weights, batch statistics, optimizer, step), every row of metrics.jsonl outside its
-clock, and that each step stands there once.
+Trains LeNet-5 on digits once without interruption, and once with `times` interruptions at random
+times of the process's start and of its steps. Compares the sha256 of every leaf of the final state
+(weights, batch statistics, optimizer, step) and every row of metrics.jsonl except its "clock", and
+checks that no step is logged twice.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def steps_done(workdir: pathlib.Path) -> int:
 def interrupt(
     process: subprocess.Popen, workdir: pathlib.Path, number: int, moments: random.Random
 ) -> None:
-    """One time in four at a random moment of the start, else of the steps that follow it."""
+    """Sends the signal at a random time: during the start with probability 1/4, else later."""
     began, before = time.monotonic(), steps_done(workdir)
     early = moments.random() < 0.25
     least, moment = moments.uniform(0, 10), moments.uniform(0, 1.5)
@@ -71,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of interruption")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
     options = parser.parse_args()
     moments = random.Random(options.seed)
 
@@ -95,7 +95,7 @@ def main() -> int:
                 flush=True,
             )
             if process.returncode == 0:
-                print("the run ended before its last interruption: make STEPS larger")
+                print("the run ended before its last interruption: increase STEPS")
                 return 1
         finished = subprocess.run(command(cut, data), cwd=ROOT, capture_output=True, text=True)
         checks = {

@@ -1,4 +1,4 @@
-"""This project's own step, built as train.py builds it, on a batch that is at hand."""
+"""This project's step, built as in train.py, on one batch that stays on the device."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from training.step import evaluation_step
 
 
 def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """One step of training or evaluation, done when it returns."""
+    """A function that takes one step of training or evaluation and waits for its end."""
     del compiled
-    xla_settings.apply()  # this and the cache as every command has them
+    xla_settings.apply()  # this and the cache as in the commands
     compilation_cache.use()
     case = CASES[network]
     overrides: dict[str, Any] = {
@@ -38,7 +38,7 @@ def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) ->
     }
     config = files.resolve(f"configs/{case.config}", {})
     if "batch_norm_group" in config.model:
-        overrides["model.batch_norm_group"] = 0  # the whole batch, as the others have it
+        overrides["model.batch_norm_group"] = 0  # the whole batch, as in the other programs
     config = files.resolve(f"configs/{case.config}", overrides)
     with tempfile.TemporaryDirectory() as folder:
         run = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), folder)

@@ -1,14 +1,14 @@
-"""How fast the input pipeline is on this machine, and what it holds in memory.
+"""Measures the speed and memory of the input pipeline on this machine.
 
 command   python benchmarks/pipeline_speed.py [--workers=N] [--images=N] [--width=X]
 measures  resident engine: batches of 128 CIFAR-shaped images, pad-4 crop and flip
           decoding: JPEGs of 500 × 375 (quality 90) on one core, decoded, cut and resized to 224
           streaming engine: the same JPEGs from a folder to batches on the device
-          each engine against a train step: ResNet-20 on the CIFAR-shaped images, ResNet-18 at
-          `width` on the JPEGs at 224 pixels; what the step takes with its batch at hand, what the
-          run takes that also fetches it, and the share of the run spent waiting for data
-Prints a table; judges nothing. The images are generated, smooth with noise, about 60 kB each.
-benchmarks/logs/ has what it printed on the machines it was run on.
+          each engine with a train step: ResNet-20 on the CIFAR-shaped images, ResNet-18 at `width`
+          on the JPEGs at 224 pixels; images per second of the step without and with fetching
+          batches, and the fraction of time spent waiting for data
+Prints a table. The images are generated, smooth with noise, about 60 kB each. Output from several
+machines is in benchmarks/logs/.
 """
 
 import os
@@ -48,7 +48,7 @@ CIFAR = "synthetic:32x32x3:10:10000:100"
 
 
 def write_jpegs(root: pathlib.Path, count: int) -> None:
-    """One folder a class, images with structure at four sizes."""
+    """Writes one folder per class, of images with structure at four sizes."""
     rng = np.random.default_rng(0)
     for index in range(count):
         pixels = np.zeros((375, 500, 3))
@@ -64,9 +64,9 @@ def write_jpegs(root: pathlib.Path, count: int) -> None:
 def per_second(
     count: int, run: Callable[[], None], clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Things a second, the best of three runs that each do `count`.
+    """`count` over the seconds of `run`, the best of three.
 
-    With `time.process_time`, a second of one core, whatever else the machine does.
+    With `time.process_time` these are seconds of one core, independent of other programs.
     """
     best = 0.0
     for _ in range(3):
@@ -77,7 +77,7 @@ def per_second(
 
 
 def megabytes() -> float:
-    """What this process has held at most (resource counts kilobytes, on macOS bytes)."""
+    """Peak memory of this process (resource counts kilobytes, on macOS bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
@@ -143,7 +143,7 @@ def streaming(root: pathlib.Path, workers: int) -> list[tuple[str, str]]:
         workers=workers,
     )
     before = megabytes()
-    for step in range(3):  # the first is decoded on the spot, the second starts the workers
+    for step in range(3):  # the first is decoded in this process, the second starts the workers
         jax.block_until_ready(made.batch(step))
     prepare = jax.jit(made.prepare)
     jax.block_until_ready(prepare(made.fetch(3), np.int32(3)))
@@ -164,22 +164,22 @@ def streaming(root: pathlib.Path, workers: int) -> list[tuple[str, str]]:
 
 
 def against_step(engine: str, config: ConfigDict, data_dir: str | None) -> list[tuple[str, str]]:
-    """What train.py's step takes alone, and together with fetching its batches."""
+    """Images per second of train.py's step, without and with fetching batches."""
     run = experiment.create(config, sharding.create_mesh(), data_dir)
     update, _, _ = train.compiled(run)
     state = run.create_state()
     waited = start = 0.0
     for step in range(WARM + run.steps):
-        if step == WARM:  # compiled, and what the workers had decoded before is used up
+        if step == WARM:  # compiled, and batches decoded ahead are used up
             waited, start = 0.0, time.perf_counter()
         asked = time.perf_counter()
         inputs = run.pipeline.fetch(step)
         waited += time.perf_counter() - asked
         state, loss = update(state, inputs)
-        # One step at a time: the workers go on meanwhile, and nothing hides what is waited for.
+        # One step at a time, so that all waiting for data is measured; the workers run meanwhile.
         jax.block_until_ready(loss)
     seconds = time.perf_counter() - start
-    run.pipeline.close()  # its workers would go on beside the step that is timed alone
+    run.pipeline.close()  # its workers would slow down the step timed next
 
     start = time.perf_counter()
     for _ in range(run.steps):

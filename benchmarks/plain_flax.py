@@ -1,6 +1,6 @@
-"""The program that one would write first with Flax and optax: LeNet-5 and the ResNets of CIFAR.
+"""LeNet-5 and the CIFAR ResNets in plain Flax and optax, for comparison.
 
-Kept plain and free of faults, with nothing of this project in it.
+Correct and simple code that uses nothing of this project.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class ResNet(nn.Module):
 
 
 def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """One step of training or evaluation, done when it returns."""
+    """A function that takes one step of training or evaluation and waits for its end."""
     del compiled
     case = CASES[network]
     kind = jnp.dtype(dtype)

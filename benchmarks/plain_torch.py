@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, in channels-last memory: eager, or through torch.compile."""
+"""The same networks in PyTorch with channels-last memory: eager, or with torch.compile."""
 
 import itertools
 from collections.abc import Callable
@@ -176,7 +176,7 @@ BUILDERS = {
 
 
 def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """One step of training or evaluation, done when it returns."""
+    """A function that takes one step of training or evaluation and waits for its end."""
     case = CASES[network]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = BUILDERS[network]() if network in BUILDERS else resnet_cifar(DEPTH[network])

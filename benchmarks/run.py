@@ -1,23 +1,23 @@
-"""How fast this project is on this machine, beside the same networks written in other ways.
+"""Times this project on this machine, next to the same networks in other frameworks.
 
     python -m benchmarks.run [--only=train,start] [--networks=resnet20] [--against=torch,flax]
 
-train       steps on a batch at hand; evaluate: the same of evaluation
+train       training steps on one batch; evaluate: evaluation steps
 bfloat16    training steps in mixed precision
 depth       ResNets of 20 to 164 layers; batch: ResNet-20 at 32 to 512 images
-start       seconds until a first ResNet-56 step is done, with an empty cache and with a full one
-checkpoint  seconds that the loop is held by a save of ResNet-56 and ResNet-50, and a restore takes
-job         `make train`'s run, whole
+start       seconds to the end of the first ResNet-56 step, with an empty and a full cache
+checkpoint  seconds that a save blocks the training loop, and that a restore takes, for ResNet-56
+            and ResNet-50
+job         the whole run of `make train`
 
-Contestants are processes of their own, and only one computes at a time: A B A B, `--rounds` times.
-A table says the least and the median time of a step, and processor seconds a step (of all cores),
-which other programs on the machine hardly move. The floor is the step's multiply-adds (backward
-counted as two forward passes) over the rate that this machine multiplies large matrices at.
-Writes results.md and results.json here (--out moves them) and judges nothing.
+Each contestant is a process; they take turns, A B A B, `--rounds` times. The table has the smallest
+and the median time of a step, and processor seconds per step (of all cores), which depend little on
+other programs. The floor is the step's multiply-adds (backward counted as two forward passes) over
+the machine's rate in large matrix products. Writes results.md and results.json here, or at --out.
 
---against: torch (eager, channels-last), torch_compiled, flax (what one would write first).
---torch-python: a Python that has PyTorch, where this one has not. How fast images are decoded and
-fed: benchmarks/pipeline_speed.py.
+--against: torch (eager, channels-last), torch_compiled, flax (plain Flax).
+--torch-python: a Python with PyTorch, if this one has none. For the speed of the input pipeline see
+benchmarks/pipeline_speed.py.
 """
 
 import argparse
@@ -46,10 +46,10 @@ from training import checkpoints, experiment
 from training.progress import table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BATCHES = (32, 64, 128, 256, 512)  # ResNet-20's, of the row "batch"
+BATCHES = (32, 64, 128, 256, 512)  # of ResNet-20 in the rows "batch"
 STEPS_OF = {"train": TABLE, "evaluate": TABLE, "bfloat16": TABLE, "depth": DEPTHS}
 OTHERS = ("start", "checkpoint", "job")
-CHECKPOINTS = {  # with the momentum 6.8 and 205 MB
+CHECKPOINTS = {  # 6.8 and 205 MB, with momentum
     "ResNet-56": "configs/resnet_cifar.py:depth=56,data=digits",
     "ResNet-50": "configs/resnet_imagenet.py:depth=50,data=imagenet2012,scale=paper",
 }
@@ -57,11 +57,11 @@ Row = dict[str, Any]
 
 
 class Contestant:
-    """A process that takes steps when it is told to; see benchmarks/worker.py."""
+    """A process that takes steps on request; see benchmarks/worker.py."""
 
     def __init__(self, python: str, name: str, words: Sequence[str], **variables: str):
         self.name, self.seconds, self.processor = name, list[float](), 0.0
-        # A file: a pipe that nobody reads would fill up.
+        # A file, since an unread pipe would fill up.
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks.worker", name, *words],
@@ -75,23 +75,23 @@ class Contestant:
         self.started = self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """What the process says next; {} where it has ended."""
+        """The next answer of the process; {} if it has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line else {}
 
     def complaint(self) -> str:
-        """The last line that it wrote to standard error."""
+        """The last line of its standard error."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
 
     def step(self, count: int) -> None:
         assert self.process.stdin is not None
         print(count, file=self.process.stdin, flush=True)
         answer = self.answer()
         if not answer:
-            raise SystemExit(f"{self.name} ended between two steps: {self.complaint()}")
+            raise SystemExit(f"{self.name} failed in a step: {self.complaint()}")
         self.seconds += answer["seconds"]
         self.processor += answer["processor_seconds"]
 
@@ -102,7 +102,7 @@ class Contestant:
 
 
 def multiply_adds(network: str) -> int:
-    """Of one image, forward."""
+    """Multiply-adds of the forward pass of one image."""
     case = CASES[network]
     config = files.resolve(f"configs/{case.config}", {}, ROOT)
     shape = (case.size, case.size, case.channels)
@@ -111,7 +111,7 @@ def multiply_adds(network: str) -> int:
 
 
 def matrix_rate() -> float:
-    """Multiply-adds a second of a float32 matrix product of 2048, the best of ten."""
+    """Multiply-adds per second in float32 matrix products of size 2048, the best of ten."""
     size = 2048
     a = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(jnp.matmul)
@@ -127,7 +127,7 @@ def matrix_rate() -> float:
 def steps(
     kind: str, network: str, batch: int, names: Sequence[str], options: argparse.Namespace
 ) -> list[Row]:
-    """One network, every contestant: a row each. One that cannot run it is a line."""
+    """A row per contestant for one network; prints a line for contestants that cannot run it."""
     mode = "evaluate" if kind == "evaluate" else "train"
     dtype = "bfloat16" if kind == "bfloat16" else "float32"
     running = []
@@ -141,7 +141,7 @@ def steps(
             print(f"{network}, {name}: left out ({made.complaint()[:160]})")
     for _ in range(options.rounds):
         for contestant in running:
-            contestant.step(1)  # into the caches again
+            contestant.step(1)  # warms up the caches; not counted
             contestant.seconds.pop()
             count = 0
             began = time.perf_counter()
@@ -172,7 +172,7 @@ def steps(
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """The rows of steps as a table; the last column is their least time over ours."""
+    """The rows of steps as a table; the last column is the ratio of their smallest time to ours."""
     heading = "row, network, batch, contestant, least ms, median ms, processor ms, least / floor"
     cells = [(*heading.split(", "), "of ours")]
     for row in rows:
@@ -191,7 +191,7 @@ def shown(rows: Sequence[Row]) -> str:
 
 
 def start(options: argparse.Namespace) -> list[tuple[str, float]]:
-    """From nothing to the end of the first step, compiled programs not kept yet, then kept."""
+    """Seconds to the end of the first step with empty and full cache, and of each --help."""
     del options
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +215,7 @@ def start(options: argparse.Namespace) -> list[tuple[str, float]]:
 
 
 def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
-    """How long a save holds the loop, lasts, and how long a restore takes."""
+    """Seconds that a save blocks the loop, until it is on disk, and that a restore takes."""
     found = []
     for name, text in CHECKPOINTS.items():
         config = files.resolve(text, {}, ROOT)
@@ -236,15 +236,15 @@ def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
                 jax.block_until_ready(kept.restore_newest(state))
                 restored = time.perf_counter() - began
         found += [
-            (f"{name}: a save holds the loop, longest of {options.rounds}", max(held)),
-            (f"{name}: it is on disk after", max(whole)),
+            (f"{name}: a save blocks the loop, longest of {options.rounds}", max(held)),
+            (f"{name}: the save is on disk after", max(whole)),
             (f"{name}: a restore", restored),
         ]
     return found
 
 
 def job(options: argparse.Namespace) -> list[tuple[str, float]]:
-    """`make train` once it is set up: LeNet-5 on digits, from the command to its table."""
+    """Seconds of the command of `make train`: LeNet-5 on digits."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(min(2, options.rounds)):
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--against", default="torch,torch_compiled,flax")
     parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="a round of a contestant, least")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least, per round")
     parser.add_argument("--out", default=str(ROOT / "benchmarks" / "results"), metavar="PATH")
     options = parser.parse_args()
     only, against = options.only.split(","), [word for word in options.against.split(",") if word]
@@ -283,7 +283,7 @@ def main() -> None:
             if word not in valid:
                 parser.error(f"{word!r} is none of {', '.join(valid)}")
 
-    xla_settings.apply()  # as every command does
+    xla_settings.apply()  # as in every command
     options.rate = matrix_rate()
     rows: list[Row] = []
     for kind in (kind for kind in only if kind not in OTHERS):

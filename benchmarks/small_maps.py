@@ -1,11 +1,11 @@
-"""What it costs to convolve a map smaller than the kernel, and to multiply it out as patches.
+"""Times convolutions of maps smaller than the kernel: by XLA, and as a product of patches.
 
 command   python benchmarks/small_maps.py
 measures  for maps of 1 to 6 pixels a side: XLA's convolution and models.convolution.patches with
           one matrix product, forward, and forward with both gradients, milliseconds; the largest
           difference of the two results as a share of the largest result
-Prints a table; judges nothing. models.convolution takes the second way where the map is smaller
-than the kernel. benchmarks/logs/ has what it printed on the machines it was run on.
+Prints a table. models.convolution uses patches if the map is smaller than the kernel. Output from
+several machines is in benchmarks/logs/.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ BATCH, REPEATS, BEST_OF = 128, 20, 5
 
 
 def milliseconds(call: Callable, *arguments: jax.Array) -> float:
-    """The least mean of `BEST_OF` rounds of `REPEATS` calls, compiled before."""
+    """The smallest mean over `BEST_OF` rounds of `REPEATS` calls, without compilation."""
     compiled = jax.jit(call)
     jax.block_until_ready(compiled(*arguments))
     rounds = []
@@ -45,14 +45,14 @@ def milliseconds(call: Callable, *arguments: jax.Array) -> float:
 
 
 def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """By XLA's convolution, padded so that the map keeps its size."""
+    """XLA's convolution, padded to keep the size of the map."""
     pad = kernel.shape[0] // 2
     pads, layout = ((pad, pad), (pad, pad)), ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=layout)
 
 
 def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as one matrix product of patches."""
+    """The same convolution as one matrix product of patches."""
     height, width, _, features = kernel.shape
     pad = height // 2
     seen = patches(x, (height, width), 1, ((pad, pad), (pad, pad)))
@@ -60,7 +60,7 @@ def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def gradients(call: Callable) -> Callable:
-    """Both gradients of the sum of squares of what `call` gives."""
+    """The gradients of the sum of squares of `call(x, kernel)` with respect to both."""
     return jax.grad(lambda x, kernel: jnp.square(call(x, kernel)).sum(), (0, 1))
 
 

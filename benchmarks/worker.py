@@ -1,9 +1,9 @@
-"""One contestant in a process of its own: builds a step, then takes steps when it is told to.
+"""The process of one contestant: builds a step, then takes steps on request.
 
     python -m benchmarks.worker CONTESTANT NETWORK train|evaluate DTYPE BATCH
 
-Answers each line "N" on standard input, N steps, by one JSON object: wall seconds of each step, and
-processor seconds of all. Imports nothing but the contestant, so that another Python may run it.
+For each line "N" on standard input takes N steps and prints a JSON object: wall seconds of each
+step, and processor seconds of all. Imports only the contestant, so that another Python can run it.
 """
 
 import importlib
@@ -28,7 +28,7 @@ def processor_seconds() -> float:
 
 def main() -> None:
     contestant, network, mode, dtype, batch = sys.argv[1:]
-    # What libraries print goes to standard error: standard output is for the answers.
+    # Standard output is for the answers; what libraries print goes to standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     began = time.perf_counter()
