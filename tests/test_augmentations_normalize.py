@@ -128,7 +128,7 @@ def test_random_streams_are_distinct_and_fixed():
         (("pad_crop(pixels=-1)",), ["pixels=-1", "at least 1"]),
         (("pca_colour(constants='mine')",), ["one of data, imagenet"]),
         (("scale_jitter(low=9, high=8)",), ["low=9 is greater than high=8"]),
-        (("flip()", "flip()"), ["flip stands there twice"]),
+        (("flip()", "flip()"), ["flip is given twice"]),
         ("flip()", ["expected a tuple"]),
         ((3,), ["expected a tuple"]),
     ],

@@ -22,7 +22,17 @@ def optimised() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+# More than ten seconds each: with the slow tests.
+SLOW = ("densenet121", "googlenet_torchvision", "googlenet_2014", "vgg_A_bn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in models.NETWORKS
+    ],
+)
 def test_first_outputs_are_neither_dead_nor_wild(name: str) -> None:
     initializer = models.preset(name).recommended_initializer
     network = models.create({"name": name, "initializer": initializer})
