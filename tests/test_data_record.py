@@ -112,7 +112,9 @@ def test_a_data_set_that_changed_under_a_run_is_one_line(change: str, images: pa
     apply, words = CHANGES[change]
     apply(images)
     before = {path: path.read_bytes() for path in pathlib.Path("run").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=f"not the one that the run began with: {words}; ") as said:
+    with pytest.raises(
+        UserError, match=f"not the one that the run started with: {words}; "
+    ) as said:
         train.train_and_evaluate(config_of(), "run")
     assert "\n" not in str(said.value)
     assert all(path.read_bytes() == content for path, content in before.items())

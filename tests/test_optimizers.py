@@ -142,9 +142,9 @@ def test_decay_acts_on_kernels_alone_unless_told_otherwise() -> None:
             {"rates": (("cccp6/*", -1.0),)},
             "config.parameters.rates: must be a number from 0, not -1.0",
         ),
-        ({"decay": ("*kernel",)}, "config.parameters.decay: '\\*kernel' is no pair"),
+        ({"decay": ("*kernel",)}, "config.parameters.decay: '\\*kernel' is not a pair"),
         ({"decay": (("*", float("nan")),)}, "config.parameters.decay: must be a number from 0"),
-        ({"rates": (5,)}, "config.parameters.rates: 5 is no pair"),
+        ({"rates": (5,)}, "config.parameters.rates: 5 is not a pair"),
     ],
 )
 def test_bad_rules_are_named(fields: dict, message: str) -> None:

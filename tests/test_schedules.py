@@ -157,7 +157,7 @@ def test_110_layers_warm_up_until_the_training_error_is_below_80_percent() -> No
         ),
         (
             {"name": "piecewise", "rates": (1.0, 2.0, 3.0), "changes": ("2 epochs", "1 epochs")},
-            r"config.schedule.changes: \(20, 10\) steps do not ascend",
+            r"config.schedule.changes: \(20, 10\) steps are not in ascending order",
         ),
     ],
 )

@@ -40,18 +40,24 @@ def lines(workdir: pathlib.Path) -> list[bytes]:
 
 
 DAMAGE: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
-    "empty": (lambda rows: b"", "4 of 4 rows are missing or not whole, the first of step 2"),
-    "cut": (lambda rows: b"".join(rows)[:-9], "1 of 4 rows are missing .* of step 8"),
-    "a row lost": (lambda rows: b"".join(rows[:1] + rows[2:]), "1 of 4 rows .* of step 4"),
-    "a row twice": (lambda rows: b"".join(rows + rows[3:]), "line 5 is no row of a step after 8"),
-    "a list": (lambda rows: b"[1, 2]\n", "line 1 is no row of a step after 0"),
-    "a number": (lambda rows: b"".join(rows) + b"1\n", "line 5 is no row of a step after 8"),
+    "empty": (lambda rows: b"", "4 of 4 rows are missing or incomplete, first at step 2"),
+    "cut": (lambda rows: b"".join(rows)[:-9], "1 of 4 rows are missing .* at step 8"),
+    "a row lost": (lambda rows: b"".join(rows[:1] + rows[2:]), "1 of 4 rows .* at step 4"),
+    "a row twice": (
+        lambda rows: b"".join(rows + rows[3:]),
+        "line 5 is not a row of a step after 8",
+    ),
+    "a list": (lambda rows: b"[1, 2]\n", "line 1 is not a row of a step after 0"),
+    "a number": (lambda rows: b"".join(rows) + b"1\n", "line 5 is not a row of a step after 8"),
     "binary": (lambda rows: bytes(range(256)), "cannot be read .it is not text"),
-    "a blank line": (lambda rows: rows[0] + b"\n" + rows[1], "line 2 is no row of a step after 2"),
-    "no step": (lambda rows: b'{"epoch": 1}\n', "line 1 is no row of a step after 0"),
+    "a blank line": (
+        lambda rows: rows[0] + b"\n" + rows[1],
+        "line 2 is not a row of a step after 2",
+    ),
+    "no step": (lambda rows: b'{"epoch": 1}\n', "line 1 is not a row of a step after 0"),
     "no test group": (
         lambda rows: b"".join(rows).replace(b'"test"', b'"tset"'),
-        "2 of 4 rows are missing or not whole, the first of step 4",
+        "2 of 4 rows are missing or incomplete, first at step 4",
     ),
 }
 
@@ -77,7 +83,7 @@ def test_a_result_is_not_rewritten_from_fewer_rows(workdir: pathlib.Path, data_d
     result = (workdir / "result.json").read_bytes()
     kept = b"".join(lines(workdir)[:3])
     (workdir / metrics.FILE).write_bytes(kept)
-    with pytest.raises(UserError, match=r"metrics.jsonl: 1 of 4 rows are missing .* of step 8"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: 1 of 4 rows are missing .* at step 8"):
         train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
     assert (workdir / "result.json").read_bytes() == result
     assert (workdir / metrics.FILE).read_bytes() == kept

@@ -302,7 +302,7 @@ RESNET = {
             "config.optimizer: 'sgd_inside' is none of .*; it is called caffe_sgd now",
         ),
         ({"bn_recompute_batches": 1}, "config.bn_recompute_batches: the network has no batch norm"),
-        ({"model.dtype": "float16"}, "config.model.dtype: float16 gradients vanish"),
+        ({"model.dtype": "float16"}, "config.model.dtype: float16 is not supported"),
         (
             {"loss": {"kind": "rbf_mse", "weights": {"main": 1.0}}},
             "config.loss.kind: rbf_mse needs outputs that are distances",
@@ -320,15 +320,15 @@ RESNET = {
         ),
         (
             {"schedule": plateau_config().schedule.to_dict()},
-            "config.schedule: plateau looks at the validation error",
+            "config.schedule: plateau needs the validation error",
         ),
         ({"parameters.rates": (("conv9/*", 0.1),)}, "config.parameters.rates: 'conv9/"),
         ({"averaging": {"name": "poliak"}}, "config.averaging: 'poliak' is none of none, polyak"),
         ({"averaging": {"name": "polyak"}}, "config.averaging: polyak needs the field 'start'"),
         ({"alarms.stuck_after": "soon"}, "config.alarms.stuck_after: 'soon' is not of the form"),
         ({"learning_rate": 0.1}, "config.learning_rate: there is no such field"),
-        ({"model.input": (8, 8, 1)}, "config.model.input: is decided by the data"),
-        ({"model.num_classes": 3}, "config.model.num_classes: is decided by the data"),
+        ({"model.input": (8, 8, 1)}, "config.model.input: is set by the data"),
+        ({"model.num_classes": 3}, "config.model.num_classes: is set by the data"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_anything_compiles(

@@ -12,12 +12,9 @@ from typing import Any
 
 from training.losses import MAIN
 
-# A loss within this share of ln(classes), or above it, has learned nothing.
-CHANCE = 0.98
-# A trunk below this share of ln(classes) learns.
-LEARNS = 0.8
-# The share of the time spent waiting for images at which the input is the bottleneck.
-WAITING = 0.5
+CHANCE = 0.98  # a head with a loss above this fraction of ln(classes) has not learned
+LEARNS = 0.8  # a trunk with a loss below this fraction of ln(classes) learns
+WAITING = 0.5  # the fraction of time spent waiting for images above which there is an alarm
 
 
 class Alarms:
@@ -40,7 +37,7 @@ class Alarms:
         self.waited += time.monotonic() - began
 
     def waiting(self) -> float:
-        """The share of the time since the last call that was spent waiting for images."""
+        """The fraction of the time since the last call spent waiting for images."""
         now = time.monotonic()
         share = self.waited / max(now - self.since, 1e-9)
         self.waited, self.since = 0.0, now
@@ -85,5 +82,5 @@ class Alarms:
 
 
 def chance_of(kind: str, classes: int) -> float | None:
-    """The loss of a blind guess among `classes`; None for criteria that have no such value."""
+    """The loss at chance among `classes`; None for kinds of loss without such a value."""
     return math.log(classes) if kind == "cross_entropy" else None

@@ -28,7 +28,7 @@ def statistics(
             kept[context.module.path] = context.module.momentum
         return call(*args, **kwargs)
 
-    # From running statistics of 0, an update leaves (1 − momentum) times the batch's own.
+    # Starting from 0, the updated running statistics are (1 − momentum) times the batch's.
     zeros = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
     with nn.intercept_methods(record):
         _, changed = network.apply(

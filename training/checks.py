@@ -1,7 +1,7 @@
-"""Fields of a config that are each right and do not go together.
+"""Checks that the fields of a config fit together.
 
-What a single field may hold is checked by configs/fields.py and, for the fields of a named part, by
-training/parts.py. Raises UserError, one line, before anything compiles or is written.
+The values of single fields are checked by configs/fields.py, and those of a named part by
+training/parts.py. Raises UserError before anything compiles or is written.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ def check(
     *,
     has_batch_norm: bool,
 ) -> None:
-    """All of them but `check_precision`; `examples` are the images of each split."""
+    """All checks except `check_precision`. examples: the number of images in each split."""
     if schedule.validates and "validation" not in examples:
         raise UserError(
-            f"config.schedule: {config.schedule.name} looks at the validation error, and "
-            "config.data.validation=0 leaves no validation part"
+            f"config.schedule: {config.schedule.name} needs the validation error, but there is no "
+            "validation part; set config.data.validation above 0"
         )
     for head in config.eval.heads:
         if head not in network.heads:
@@ -38,13 +38,13 @@ def check(
 
 
 def check_precision(network: models.Network) -> None:
-    """The types of computation and weights; before the network is traced, which would warn."""
+    """Checks the dtypes of computation and weights; call before tracing, which would warn."""
     for field in ("dtype", "param_dtype"):
         dtype = getattr(network, field)
         if dtype == "float16":
             raise UserError(
-                f"config.model.{field}: float16 gradients vanish without a scaled loss; "
-                "bfloat16 is the mixed precision here"
+                f"config.model.{field}: float16 is not supported, since its gradients underflow "
+                "without loss scaling; use bfloat16"
             )
         if jax.dtypes.canonicalize_dtype(dtype) != dtype:
             raise UserError(
@@ -54,7 +54,7 @@ def check_precision(network: models.Network) -> None:
 
 
 def _batches(config: ConfigDict, network: models.Network, *, has_batch_norm: bool) -> None:
-    """Parts of a batch and groups of batch norm divide it."""
+    """Checks that gradient accumulation, batch-norm groups and devices divide the batch."""
     parts, batch = config.gradient_accumulation, config.batch_size
     if batch % parts:
         raise UserError(f"config.gradient_accumulation: {parts} does not divide {batch} images")
@@ -79,18 +79,20 @@ def _batches(config: ConfigDict, network: models.Network, *, has_batch_norm: boo
     if config.parallel == "pmap":
         part = batch // jax.device_count() // parts
         if jax.process_count() > 1:
-            raise UserError("config.parallel: pmap is for one process; jit runs on several hosts")
+            raise UserError(
+                f"config.parallel: pmap needs one process, not {jax.process_count()}; use jit"
+            )
         if has_batch_norm and (not group or part % group):
             raise UserError(
                 f"config.parallel: under pmap each device normalises its own {part} images: "
                 f"config.model.batch_norm_group must divide them, not be {group}; or use jit"
             )
     if config.bn_recompute_batches and not has_batch_norm:
-        raise UserError("config.bn_recompute_batches: the network has no batch norm")
+        raise UserError("config.bn_recompute_batches: the network has no batch norm; set it to 0")
 
 
 def _criterion(config: ConfigDict, network: models.Network) -> None:
-    """Radial-basis losses need distances, and the curvatures a network and a loss made for them."""
+    """Checks that radial-basis losses and curvatures have a network made for them."""
     of_distances = config.loss.kind in losses.OF_DISTANCES
     if of_distances and not network.gives_distances:
         raise UserError(
@@ -108,5 +110,5 @@ def _criterion(config: ConfigDict, network: models.Network) -> None:
 
 
 def _names_with(declared: str) -> list[str]:
-    """The networks that declare this, by name."""
+    """The names of networks with this property."""
     return [name for name, each in models.NETWORKS.items() if getattr(each.network, declared)]

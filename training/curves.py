@@ -1,4 +1,4 @@
-"""curves.png: a run's training and test error against the step, as the papers draw them."""
+"""Draws curves.png: a run's training and test error against the step, in the papers' style."""
 
 import pathlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Test is the paper's bold line, training the thin one (He et al. 2016a, Fig. 6).
+# Bold lines for test, thin ones for training, as in He et al. 2016a, Fig. 6.
 STYLES = {
     "train": {"color": "#7a9cc6", "linewidth": 1.2},
     "validation": {"color": "#d08c3f", "linewidth": 1.6},
@@ -54,7 +54,7 @@ def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path, *, title: str) -> N
         axes.legend(frameon=False, title="at the end")
     highest = max((100 * row["test"]["error"] for row in rows if "test" in row), default=100.0)
     settled = sorted(100 * row["test"]["error"] for row in rows if "test" in row)
-    # The first evaluations can be near chance: let the axis show where the curve spends its time.
+    # The first evaluations can be near chance; limit the axis to where most of the curve is.
     if settled:
         errors.set_ylim(0, min(highest * 1.05, max(5.0, 4 * settled[len(settled) // 2])))
     figure.suptitle(title, fontsize=11)
@@ -62,9 +62,9 @@ def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path, *, title: str) -> N
 
 
 def side_heads(rows: Sequence[dict[str, Any]], group: str) -> dict[str, str]:
-    """The side heads whose errors a group has, each with a line style; of training errors none.
+    """A line style for each side head with errors in `group`; {} for "train".
 
-    Training has dropout in the heads: half their knowledge is missing there.
+    Training errors of side heads are measured with dropout, so they do not compare.
     """
     found = [name.removeprefix("error_") for name in rows[-1][group] if name.startswith("error_")]
     return dict(zip(found, ("--", ":"), strict=False)) if group != "train" else {}

@@ -1,7 +1,7 @@
-"""What a run keeps of its data set, in data.npz: all that its weights need to be used without data.
+"""data.npz of a run: everything needed to use its weights without the data set.
 
-Statistics of the preprocessing are taken once, when the run starts, and stay those of its weights:
-each checkpoint holds the sha256 of the record. Digests tell whether the data set is still the same.
+Statistics of the preprocessing are computed once, when the run starts; each checkpoint has the
+sha256 of the record. Digests show whether the data set is still the same.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ import data
 from errors import UserError
 from training.workdirs import DATA, write_whole
 
-ABOUT = "about"  # the entry that holds JSON; the others are arrays of statistics
+ABOUT = "about"  # the entry with JSON; the others are arrays of statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class DataRecord:
-    """A data set as a run found it.
+    """A data set at the start of a run.
 
-    examples: images in "train", "validation" (where there is one), "test". digests: of the images
-    and labels of each, as Pipeline.digests. statistics: of the preprocessing, NumPy arrays.
+    examples: number of images in "train", "validation" (if there is one), "test". digests: of the
+    images and labels of each, as in Pipeline.digests. statistics: of the preprocessing, NumPy.
     """
 
     dataset: data.Dataset
@@ -38,7 +38,7 @@ class DataRecord:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The statistics by "operation/place"."""
+        """The statistics by "operation/index"."""
         return {
             f"{name}/{place}": array
             for name, arrays in self.statistics.items()
@@ -47,14 +47,14 @@ class DataRecord:
 
     @property
     def about(self) -> str:
-        """All but the statistics, as JSON."""
+        """Everything except the statistics, as JSON."""
         fields = {"dataset": dataclasses.asdict(self.dataset)}
         fields |= {"examples": dict(self.examples), "digests": dict(self.digests)}
         return json.dumps(fields)
 
     @property
     def sha256(self) -> str:
-        """Of everything in the record; other versions of NumPy may write it in other bytes."""
+        """A digest of the contents, since the bytes of the file depend on NumPy's version."""
         digest = hashlib.sha256(self.about.encode())
         for name, array in sorted(self.arrays.items()):
             digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
@@ -102,16 +102,16 @@ def read(workdir: pathlib.Path) -> DataRecord | None:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
         raise UserError(
-            f"{path}: is damaged; it holds the preprocessing that the run's weights were trained "
-            "with, put it back from a copy"
+            f"{path}: is damaged; it has the preprocessing that the run's weights were trained "
+            "with: restore it from a copy"
         ) from None
 
 
 def adopt(workdir: pathlib.Path, pipeline: Any) -> DataRecord:
-    """The record that a run in `workdir` goes by: the one there, or a new one; writes nothing.
+    """The record in `workdir`, or a new one if there is none; writes nothing.
 
-    The pipeline gets the statistics of the one there. Raises UserError that says what changed where
-    the data set is not the one that the run began with.
+    Gives the statistics of an existing record to the pipeline. Raises UserError, with what changed,
+    if the data set is not the one that the run started with.
     """
     now = of(pipeline)
     kept = read(workdir)
@@ -120,7 +120,7 @@ def adopt(workdir: pathlib.Path, pipeline: Any) -> DataRecord:
     if found := changes(kept, now):
         raise UserError(
             f"--workdir: {workdir}: the data set {now.dataset.name} is not the one that the run "
-            f"began with: {'; '.join(found)}; put it back, or train in another folder"
+            f"started with: {'; '.join(found)}; restore it, or train in another folder"
         )
     pipeline.use(kept.statistics)
     return kept

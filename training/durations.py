@@ -1,6 +1,6 @@
-"""Durations as papers quote them ("60 epochs", "64000 steps", "600000 examples"), made steps here.
+"""Converts durations ("60 epochs", "64000 steps", "600000 examples") to steps.
 
-The one place where a duration becomes a number of steps. One epoch is n // batch steps.
+The only place where that is done. One epoch is n // batch steps.
 """
 
 import re
@@ -12,9 +12,9 @@ FORM = '"N steps", "N epochs" or "N examples"'
 
 
 def in_steps(field: str, duration: str, *, steps_per_epoch: int, batch_size: int) -> int:
-    """The number of steps, rounded to the nearest, that `duration` names.
+    """The number of steps in `duration`, rounded to the nearest.
 
-    Raises UserError, with the name of the config `field`, for another form, less than one
+    Raises UserError, with the name of the config `field`, if it has another form, is less than one
     step or more than MOST.
     """
     match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[0-9]+)?) *(step|epoch|example)s?", duration.strip())

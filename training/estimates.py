@@ -1,4 +1,4 @@
-"""What a run estimates over several batches, outside of its steps."""
+"""Estimates over several batches, outside of the training steps."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from training.step import TrainState
 
 
 def with_curvature(run: Experiment, state: TrainState, step: int) -> TrainState:
-    """The state with LeNet-5's curvatures estimated again, on the images of the next batches.
+    """The state with new estimates of LeNet-5's curvatures, on images of the next batches.
 
     LeCun et al. 1998, section III.C: before each pass, on `config.optimizer.patterns` images.
     """
@@ -28,7 +28,7 @@ def with_curvature(run: Experiment, state: TrainState, step: int) -> TrainState:
     return state.replace(opt_state=opt_state)
 
 
-@functools.lru_cache(maxsize=1)  # one compilation a run
+@functools.lru_cache(maxsize=1)  # one compilation per run
 def _curvature(network: models.Network, whole: jax.sharding.Sharding) -> Callable[..., Any]:
     estimate = functools.partial(levenberg_marquardt.curvature, network)
     return jax.jit(estimate, out_shardings=whole)
@@ -37,7 +37,7 @@ def _curvature(network: models.Network, whole: jax.sharding.Sharding) -> Callabl
 def with_batch_statistics(run: Experiment, state: TrainState) -> TrainState:
     """The state with batch-norm statistics recomputed for the final weights.
 
-    On the `config.bn_recompute_batches` training batches that would come next.
+    Uses the `config.bn_recompute_batches` training batches after the last step.
     """
     batches = (
         (run.pipeline.batch(step)["image"], key(run.config.seed, Purpose.DROPOUT, step))

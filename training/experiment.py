@@ -1,7 +1,6 @@
-"""A config made into its parts: data, network, loss, optimizer, schedule, and durations in steps.
+"""Builds the parts of a config: data, network, loss, optimizer, schedule, durations in steps.
 
-Builds, and calls what checks: everything that can be wrong with a config is found here, before
-anything compiles or is written.
+Also calls the checks, so that errors in a config are found before anything compiles or is written.
 """
 
 import dataclasses
@@ -61,14 +60,14 @@ class Experiment:
 
     @property
     def multiply_adds(self) -> int:
-        """What an image costs in evaluation; a network with side heads is traced again for it."""
+        """Multiply-adds per image in evaluation; traces again if there are side heads."""
         network = self.evaluation_network
         traced = self.traced if network == self.network else cost.trace(network)
         return traced.cost.multiply_adds
 
     @property
     def step_parts(self) -> dict[str, Any]:
-        """What training.step.train_step needs besides state and batch."""
+        """The arguments of training.step.train_step other than state and batch."""
         return {
             "network": self.network,
             "loss": self.loss,
@@ -94,20 +93,20 @@ class Experiment:
 
     @property
     def estimates_curvature(self) -> bool:
-        """Whether the optimizer takes curvatures, estimated before each pass (LeNet-5's own)."""
+        """Whether the optimizer needs curvatures, estimated before each pass (only LeNet-5's)."""
         return self.config.optimizer.name in optimizers.OF_CURVATURE
 
     @property
     def empty_metric_sums(self) -> Sums:
-        """The state's sums of training metrics as they are after a logged row, on all devices.
+        """The state's sums of training metrics after a logged row, on all devices.
 
-        Made of host values: of those, every process of a job can place its part.
+        Made from host values, so that every process of a job can place its part.
         """
         values = jax.device_get(empty_metric_sums(self.loss))
         return jax.device_put(values, sharding.replicated(self.mesh))
 
     def due(self, step: int) -> set[str]:
-        """What is to be done after `step` steps: "log", "evaluate", "save"; all after the last."""
+        """What to do after `step` steps: "log", "evaluate", "save"; all after the last step."""
         every = {
             "log": self.log_every,
             "evaluate": self.evaluate_every,
@@ -116,7 +115,7 @@ class Experiment:
         return {what for what, n in every.items() if step % n == 0 or step == self.steps}
 
     def rows_due(self, upto: int) -> dict[int, set[str]]:
-        """The rows of the first `upto` steps: by step, the groups of metrics that each holds."""
+        """The rows of the first `upto` steps: the groups of metrics by step."""
         tested = {split for split in ("validation", "test") if split in self.pipeline.examples}
         groups = {"log": {"train"}, "evaluate": tested, "save": set()}
         steps = {upto} if upto == self.steps else set()
@@ -166,8 +165,8 @@ def create(
     checkpoint_every = steps_of("config.checkpoint.every", config.checkpoint.every)
     if "validation" in pipeline.examples and checkpoint_every % evaluate_every:
         raise UserError(
-            f"config.checkpoint.every: {checkpoint_every} steps is no multiple of the "
-            f"{evaluate_every} steps of config.eval.every: the best by validation could not be kept"
+            f"config.checkpoint.every: {checkpoint_every} steps is not a multiple of the "
+            f"{evaluate_every} of config.eval.every, so the best by validation would not be saved"
         )
     rules = optimizers.rules(config.parameters, variables["params"])
     schedule = schedules.create(config.schedule, steps, steps_of)
@@ -207,7 +206,7 @@ def create_network(
     """The network of `config.model`, traced on an image of this shape."""
     for name in ("input", "num_classes"):
         if name in model:
-            raise UserError(f"config.model.{name}: is decided by the data, not by the config")
+            raise UserError(f"config.model.{name}: is set by the data; remove it")
     spec = {**model, "input": tuple(image_shape), "num_classes": num_classes}
     try:
         network = models.create(spec)

@@ -2,9 +2,9 @@
 section III.C and eq. 21-27.
 
 The curvature h of a weight is the mean over patterns of Σ H_i·x_j² over the connections that share
-it, where H_i = ∂²E/∂a_i² is carried backwards by H_k = f′(a_k)²·Σ_i u_ik²·H_i: Gauss-Newton, with
-the couplings between units left out. A layer that computes a = U·x carries H back as the layer
-with the weights squared, on inputs squared, carries back a gradient; that is all this file does.
+it, where H_i = ∂²E/∂a_i² is propagated back by H_k = f′(a_k)²·Σ_i u_ik²·H_i: Gauss-Newton without
+the couplings between units. A layer a = U·x propagates H like the gradient of the layer with
+squared weights and squared inputs, so that vjp of that layer computes it.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import optax
 from models import Network
 from models.lenet import squash
 
-# ∂²E/∂x_j² of eq. 8, E = Σ_j (x_j − w_j)², at the output of F6. Eq. 9 adds a term that is left out.
+# ∂²E/∂x_j² of eq. 8, E = Σ_j (x_j − w_j)², at the output of F6. Eq. 9's second term is ignored.
 CURVATURE_OF_DISTANCE = 2.0
 
 
@@ -52,7 +52,7 @@ def curvature(network: Network, params: Any, images: jax.Array) -> Any:
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
         if context.method_name == "__call__" and context.module.name in names:
-            # Out of its scope the layer is a plain description, to be applied to other weights.
+            # Unbound from its scope, the layer can be applied to other weights.
             layers[context.module.name] = (context.module.clone(parent=None), args[0], out)
         return out
 

@@ -1,7 +1,6 @@
-"""Named, weighted loss terms: one per head, their weighted sum is what training minimises.
+"""Named, weighted loss terms, one per head; training minimises their weighted sum.
 
-A side branch (GoogLeNet's aux1, aux2) is one more name in `config.loss.weights` and needs no
-special case anywhere else.
+A side branch (GoogLeNet's aux1, aux2) is one more name in `config.loss.weights`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +62,7 @@ class Loss:
     """The weighted sum of the terms of all heads: loss(outputs, batch) -> metrics.
 
     The metrics are means over the unmasked images: "loss" (the weighted sum), "loss_<head>" and
-    "error_<head>" for each side head, "loss_main" where there are several heads, "error".
+    "error_<head>" for each side head, "loss_main" if there are side heads, "error".
     """
 
     def __init__(self, per_example: PerExample, weights: Mapping[str, float]):

@@ -1,7 +1,7 @@
-"""metrics.jsonl: one object a logged step, one row a step, also after a resume.
+"""Reads and writes metrics.jsonl: one JSON object per logged step, without repeats after a resume.
 
-Everything outside a row's "clock" is the same on every run of the same code, config, seed and
-device kind.
+Everything except a row's "clock" is the same in every run of the same code, config, seed and device
+kind.
 """
 
 import base64
@@ -25,10 +25,10 @@ FILE = "metrics.jsonl"
 
 
 def read(workdir: pathlib.Path) -> list[Row]:
-    """The rows of a run so far, in order of their step; [] where none is logged yet.
+    """The rows of a run so far, in order of their step; [] if none is logged yet.
 
-    A last line without its end is no row: the process can die within a write. Raises UserError
-    where another line is no row.
+    Ignores an incomplete last line, which a kill during a write leaves. Raises UserError if another
+    line is not a row.
     """
     return [json.loads(line) for line in _lines(workdir / FILE)]
 
@@ -51,7 +51,10 @@ def _lines(path: pathlib.Path) -> list[str]:
             row = None
         step = row.get("step") if isinstance(row, dict) else None
         if type(step) is not int or step <= before:
-            raise UserError(f"{path}: line {number} is no row of a step after {before}")
+            raise UserError(
+                f"{path}: line {number} is not a row of a step after {before}; restore it, or "
+                "train in another workdir"
+            )
         before = step
     return lines
 
@@ -65,8 +68,8 @@ def check_whole(workdir: pathlib.Path, due: Mapping[int, Iterable[str]]) -> None
     lost = [step for step, groups in due.items() if not set(groups) <= there.get(step, {}).keys()]
     if lost:
         raise UserError(
-            f"{workdir / FILE}: {len(lost)} of {len(due)} rows are missing or not whole, the first "
-            f"of step {lost[0]}; put the file back, or train in another workdir"
+            f"{workdir / FILE}: {len(lost)} of {len(due)} rows are missing or incomplete, first "
+            f"at step {lost[0]}; restore the file, or train in another workdir"
         )
 
 
@@ -100,7 +103,7 @@ def check_finite(row: Row) -> None:
     for name, value in scalars(row).items():
         if not math.isfinite(value):
             raise UserError(
-                f"{name} is {value} at step {row['step']}: stopped, that state is not saved; "
+                f"{name} is {value} at step {row['step']}; stopped without saving that state; "
                 "a lower config.schedule.rate may help"
             )
 
@@ -131,7 +134,7 @@ class MetricsLog:
             self.board.close()
 
     def write(self, row: Row) -> None:
-        """Appends one row and has it on disk when it returns."""
+        """Appends one row; it is on disk when this returns."""
         with workdirs.writing(self.path):
             self.file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             os.fsync(self.file.fileno())
@@ -150,7 +153,7 @@ class Clock:
         self.rate: float | None = None
 
     def training_logged(self, steps: int) -> None:
-        """Notes that `steps` steps are done since the start, for the rate since the last note."""
+        """Sets the rate to that since the last call; `steps` are all steps since the start."""
         now = time.monotonic()
         self.rate = (steps - self.logged_steps) * self.batch_size / (now - self.since)
         self.since, self.logged_steps = now, steps
@@ -180,20 +183,20 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _tensorboard(workdir: pathlib.Path, step: int) -> Any | None:
-    """A writer of TensorBoard's event files, None where tensorboardX is not installed."""
+    """A writer of TensorBoard's event files; None if tensorboardX is not installed."""
     try:
-        import tensorboardX  # an extra: everything is in metrics.jsonl without it
+        import tensorboardX  # optional: metrics.jsonl has everything
     except ImportError:
         return None
     return tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
 
 def result(rows: list[Row], description: Mapping[str, Any]) -> dict[str, Any]:
-    """result.json of a finished run: what ran, its last row, and its best rows.
+    """result.json of a finished run: `description`, the last row, and the best rows.
 
-    validation_best: the row of least validation error (the first, where several tie), null without
-    a validation part. test_best: the least test error, chosen on the test set itself; a number to
-    compare with papers that report it so, never to select by.
+    validation_best: the first row with the smallest validation error; null without a validation
+    part. test_best: the smallest test error, chosen on the test set itself; only for comparison
+    with papers that report it, not for selection.
     """
     tested = [row for row in rows if "test" in row]
     validated = [row for row in rows if "validation" in row]
@@ -224,6 +227,6 @@ def packed(wrong: np.ndarray) -> dict[str, Any]:
 
 
 def unpacked(entry: Mapping[str, Any]) -> np.ndarray:
-    """Which images were wrong, bool [images], from what `packed` gave."""
+    """Misclassified images, bool [images], from the result of `packed`."""
     bits = np.frombuffer(base64.b64decode(entry["bits"]), np.uint8)
     return np.unpackbits(bits, count=entry["images"]).astype(bool)

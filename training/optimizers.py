@@ -25,14 +25,14 @@ KERNELS: Factors = (("*kernel", 1.0),)
 
 
 def names(params: Any) -> Any:
-    """The tree with each parameter's name at its place: "inception_4a/3x3/kernel"."""
+    """A tree like `params` with each parameter's name: "inception_4a/3x3/kernel"."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: "/".join(entry.key for entry in path), params
     )
 
 
 def factor_of(name: str, factors: Sequence[tuple[str, float]], default: float) -> float:
-    """The factor of the first pattern that matches `name`; `default` where none does."""
+    """The factor of the first pattern that matches `name`; `default` if none does."""
     return next((factor for pattern, factor in factors if fnmatchcase(name, pattern)), default)
 
 
@@ -50,7 +50,7 @@ class Rules:
     clip_norm: float = 0.0
 
     def gradient(self, weight_decay: float) -> optax.GradientTransformation:
-        """Clips the loss's gradient, then adds weight_decay·w: L2 as the papers mean it."""
+        """Clips the loss's gradient, then adds weight_decay·w, the papers' L2 regularization."""
 
         def decayed(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             def add(name: str, gradient: jax.Array, weight: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ class Rules:
 
 
 def sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
-    """v ← momentum·v + g + weight_decay·w;  w ← w − rate·v: the rate outside the velocity."""
+    """v ← momentum·v + g + weight_decay·w;  w ← w − rate·v: the rate is outside the velocity."""
     return optax.chain(
         rules.gradient(weight_decay),
         optax.trace(momentum) if momentum else optax.identity(),
@@ -89,7 +89,7 @@ def sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
 
 
 def caffe_sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
-    """v ← momentum·v + rate·(g + weight_decay·w);  w ← w − v: the rate inside the velocity.
+    """v ← momentum·v + rate·(g + weight_decay·w);  w ← w − v: the rate is inside the velocity.
 
     Krizhevsky et al. 2012, section 5, cuda-convnet and Caffe. Differs from `sgd` for about
     1/(1 − momentum) steps after each change of the rate.
@@ -140,7 +140,7 @@ OF_CURVATURE = ("levenberg_marquardt",)  # optimizers that divide by estimated c
 def create(config: Mapping, rules: Rules | None = None) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
-    Raises UserError for an unknown name, or fields that are not the optimizer's own.
+    Raises UserError for an unknown name, or fields that the optimizer does not have.
     """
     return parts.build("optimizer", config, OPTIMIZERS, rules or Rules())
 
@@ -158,14 +158,14 @@ def rules(config: Mapping, params: Any) -> Rules:
             pair = isinstance(entry, tuple | list) and len(entry) == 2
             if not pair or not isinstance(entry[0], str):
                 raise UserError(
-                    f"config.parameters.{field}: {entry!r} is no pair of a pattern and a number"
+                    f"config.parameters.{field}: {entry!r} is not a pair (pattern, number)"
                 )
             pattern, factor = entry
             check_value(f"parameters.{field}", factor, float, bounds=Bounds(least=0))
             if not any(fnmatchcase(name, pattern) for name in known):
                 raise UserError(
                     f"config.parameters.{field}: {pattern!r} matches no parameter; "
-                    f"they are called {', '.join(known[:4])} ..."
+                    f"the parameters are {', '.join(known[:4])} ..."
                 )
             pairs.append((pattern, float(factor)))
         read[field] = tuple(pairs)

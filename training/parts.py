@@ -1,8 +1,7 @@
-"""How a config names one part of a run: a "name" and that part's own fields, nothing else.
+"""Builds a part of a run from a config with its "name" and its fields.
 
 `config.optimizer = {"name": "sgd", "momentum": 0.9, ...}` calls the function of that name with the
-other fields as keyword arguments, so every field is read by somebody, and a field that the part
-does not have is an error.
+other fields as keyword arguments. So every field is used, and an unknown field is an error.
 """
 
 import inspect
@@ -20,8 +19,8 @@ def build(
 ) -> Part:
     """Calls `table[config["name"]](*args, **the other fields)`.
 
-    Raises UserError for a name that is not in `table`, or fields that are not the part's keyword
-    arguments, or not of their types and within their bounds (configs/fields.py).
+    Raises UserError for a name that is not in `table`, and for fields that are missing, not keyword
+    arguments of the part, of a wrong type or out of bounds (configs/fields.py).
     """
     name = config["name"]
     if name not in table:

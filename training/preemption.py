@@ -19,7 +19,7 @@ AGAIN = "run the same command again to continue"
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and stopped whole; `step` is saved."""
+    """The run stopped on request, after it saved `step`."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}, saved; {AGAIN}")
@@ -50,13 +50,13 @@ class Preemption:
         self._answering.close()
 
     def _notice(self) -> None:
-        if not shell.attached():  # in a notebook: nothing may end its process
+        if not shell.attached():  # in a notebook, whose process must not end
             if self._asked:
                 raise KeyboardInterrupt
         elif self._asked or not (self._stepped or self._job):
             leave(self.workdir)
         elif self._job:
-            os.kill(os.getpid(), signal.SIGTERM)  # Ctrl-C: so that the other processes learn of it
+            os.kill(os.getpid(), signal.SIGTERM)  # for Ctrl-C: tells the other processes
         self._asked = True
 
     def requested(self, step: int) -> bool:

@@ -25,13 +25,13 @@ def _unchanged(state: ScheduleState, *_: object) -> ScheduleState:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """The rate of a step, and what it takes from the run so far.
+    """The rate of a step, and the updates of the schedule's state.
 
     rate: (state, step counted from 0) -> the rate. start: the state before the first step.
     after_step: (state, training error of the step) -> state; runs inside the jitted step.
-    after_evaluation: (state, validation error) -> state; runs after each evaluation that
-    `config.eval.every` asks for. validates: whether it needs a validation part. of_total: whether
-    the rates depend on the number of steps of the whole run.
+    after_evaluation: (state, validation error) -> state; runs every `config.eval.every`.
+    validates: whether it needs a validation part. of_total: whether the rates depend on the total
+    number of steps of the run.
     """
 
     rate: Callable[[ScheduleState, jax.Array], jax.Array]
@@ -57,7 +57,7 @@ def constant(total: int, in_steps: InSteps, *, rate: float) -> Schedule:
 
 
 def cosine(total: int, in_steps: InSteps, *, rate: float, warmup: str) -> Schedule:
-    """A linear climb to `rate` over `warmup` ("" for none), then half a cosine down to 0."""
+    """A linear increase to `rate` over `warmup` ("" for none), then half a cosine down to 0."""
     climb = _warmup(total, in_steps, warmup)
 
     def schedule(step: jax.Array) -> jax.Array:
@@ -73,13 +73,13 @@ def _warmup(total: int, in_steps: InSteps, warmup: str) -> int:
     count = in_steps("config.schedule.warmup", warmup) if warmup else 0
     if count > total:
         raise UserError(
-            f"config.schedule.warmup: {warmup!r} is {count} steps, longer than the run of {total}"
+            f"config.schedule.warmup: {warmup!r} is {count} steps, more than the run's {total}"
         )
     return count
 
 
 def _stepwise(rates: Sequence[float], changes: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
-    """rates[i] from step changes[i−1] on: a table, so that every rate is the printed one."""
+    """rates[i] from step changes[i−1] on; a table, so that rates are exactly those printed."""
 
     def rate(step: jax.Array) -> jax.Array:
         passed = sum((step >= change for change in changes), jnp.zeros((), jnp.int32))
@@ -96,7 +96,7 @@ def _dropping(in_steps: InSteps, rate: float, drops: Sequence[str], factor: floa
 
 def _ascending(field: str, changes: Sequence[int]) -> None:
     if list(changes) != sorted(set(changes)):
-        raise UserError(f"{field}: {tuple(changes)} steps do not ascend")
+        raise UserError(f"{field}: {tuple(changes)} steps are not in ascending order")
 
 
 def steps(
@@ -111,8 +111,8 @@ def steps(
 ) -> Schedule:
     """`rate`, divided by `factor` at each of the durations `drops`.
 
-    warmup: for so long ("" for none) the rate is `warmup_rate`, flat: what He et al. 2016b do in
-    every CIFAR run, for 400 steps. Drops count from the start of training.
+    During `warmup` ("" for none) the rate is `warmup_rate`, as in every CIFAR run of He et al.
+    2016b, for 400 steps. Drops count from the start of training.
     """
     later = _dropping(in_steps, rate, drops, factor)
     until = _warmup(total, in_steps, warmup)
@@ -158,9 +158,9 @@ def steps_after_error(
 def piecewise(
     total: int, in_steps: InSteps, *, rates: Sequence[float], changes: Sequence[str]
 ) -> Schedule:
-    """rates[0], and from each of the durations `changes` on the next of `rates`.
+    """rates[0], then the next of `rates` after each of the durations `changes`.
 
-    LeCun et al. 1998, section III.B, print their rates by pass so.
+    LeCun et al. 1998, section III.B, print rates by pass.
     """
     if len(rates) != len(changes) + 1:
         raise UserError(
@@ -175,7 +175,7 @@ def piecewise(
 def exponential(
     total: int, in_steps: InSteps, *, rate: float, factor: float, every: str
 ) -> Schedule:
-    """`rate` times `factor` after each stretch of `every`: GoogLeNet's ×0.96 every 8 epochs."""
+    """`rate` times `factor` after each duration `every`: GoogLeNet's ×0.96 every 8 epochs."""
     stretch = in_steps("config.schedule.every", every)
     return of_step(lambda step: rate * jnp.float32(factor) ** (step // stretch))
 
@@ -199,8 +199,8 @@ def plateau(
     """`rate`, divided by `factor` whenever the error stalls, at most `drops` times.
 
     of: the "validation" error (Krizhevsky et al. 2012; Simonyan and Zisserman 2015; He et al.
-    2016a) or the "training" error (Lin et al. 2014), the mean since the evaluation before. It
-    stalls where `patience` evaluations in a row do not better the best by more than `least`.
+    2016a) or the "training" error (Lin et al. 2014), its mean since the previous evaluation. It
+    stalls if `patience` evaluations in a row do not improve on the best by more than `least`.
     """
     if of not in ("validation", "training"):
         raise UserError(f"config.schedule.of: {of!r} is none of validation, training")
@@ -247,6 +247,6 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 def create(config: Mapping, total: int, in_steps: InSteps) -> Schedule:
     """The schedule of `config.schedule` over a run of `total` steps.
 
-    Raises UserError for an unknown name, or fields that are not the schedule's own.
+    Raises UserError for an unknown name, or fields that the schedule does not have.
     """
     return parts.build("schedule", config, SCHEDULES, total, in_steps)

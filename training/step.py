@@ -1,6 +1,6 @@
 """The state of a run and the two pure functions on it: one training step, one evaluation step.
 
-Nothing here logs, reads or writes; what a step needs is bound once with functools.partial. All
+No logging or I/O; bind the arguments other than state and batch with functools.partial. All
 randomness is a function of (seed, step).
 """
 
@@ -46,12 +46,12 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What evaluation and users get: the averages where there are any."""
+        """The variables for evaluation: the averages if there are any."""
         return self.averages or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def empty_metric_sums(loss: Loss) -> Sums:
-    """Sums that hold no step yet."""
+    """Sums over no steps."""
     sums = {name: jnp.zeros(()) for name in (*loss.names, "steps", "learning_rate")}
     return {**sums, "not_finite": jnp.full((), -1, jnp.int32)}
 
@@ -68,7 +68,7 @@ def create_state(
 ) -> TrainState:
     """The state before the first step: weights from (seed, INIT).
 
-    traced: the trace of this network, where there is one already.
+    traced: the trace of this network, if there is one already.
     """
     variables = (traced or trace(network)).init(key(seed, Purpose.INIT))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -99,9 +99,9 @@ def train_step(
     """One update. Returns the new state and this step's metrics.
 
     batch: "image" [N, H, W, C], "label" [N], "mask" [N].
-    gradient_accumulation: parts of the batch whose gradients are computed one after the other and
-        summed: less memory, more time. Each holds whole batch-norm groups, and the running
-        statistics move once.
+    gradient_accumulation: number of parts of the batch, whose gradients are computed one after the
+        other: less memory, more time. Each part has whole batch-norm groups, and the running
+        statistics are updated once.
     axis_name: the axis of jax.pmap (sharding.pmapped), over which gradients, statistics and metrics
         are averaged; None under jax.jit, where `batch` is the whole batch.
     """
@@ -124,7 +124,7 @@ def train_step(
 
 
 class Measured(NamedTuple):
-    """What a step takes from its images: gradients, metrics and the moved running statistics."""
+    """The gradients, metrics and updated running statistics of a batch."""
 
     gradients: Any
     metrics: dict[str, jax.Array]
@@ -134,7 +134,7 @@ class Measured(NamedTuple):
 def gradients(
     state: TrainState, batch: Batch, dropout: jax.Array, *, network: Network, loss: Loss
 ) -> Measured:
-    """Gradients of the loss, its metrics and the moved batch statistics on (a part of) a batch."""
+    """Gradients, metrics and updated batch statistics of (a part of) a batch."""
 
     def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         outputs, changed = network.apply(
@@ -154,7 +154,7 @@ def gradients(
 def accumulated(
     measure: Callable[[Batch, jax.Array], Measured], parts: Batch, dropout: jax.Array
 ) -> Measured:
-    """`measure` on each of the parts [parts, n, ...] in turn, averaged by their unmasked images."""
+    """`measure` of each of the parts [parts, n, ...] in turn, averaged over unmasked images."""
     images = jnp.maximum(parts["mask"].sum(), 1)
 
     def add(sums: Measured, part: tuple[Batch, jax.Array]) -> tuple[Measured, None]:
@@ -179,7 +179,7 @@ def updated(
     schedule: Schedule,
     averaging: Averaging,
 ) -> TrainState:
-    """The state after one update by what was measured: weights, sums, schedule and averages."""
+    """The state after one update: new weights, sums, schedule state and averages."""
     rate = schedule.rate(state.schedule_state, state.step)
     updates, opt_state = optimizer.update(
         measured.gradients, state.opt_state, state.params, learning_rate=rate
@@ -212,9 +212,9 @@ def _group(network: Network) -> int:
 
 
 def split(batch: Batch, parts: int, group: int) -> Batch:
-    """[N, ...] -> [parts, N / parts, ...], every part made of whole groups of `group` images.
+    """[N, ...] -> [parts, N / parts, ...]; parts have whole groups of `group` images.
 
-    Groups are dealt out in turn, so that a batch sharded over devices stays where it is.
+    Groups are dealt out in turn, so that a batch sharded over devices needs no transfers.
     """
 
     def deal(x: jax.Array) -> jax.Array:

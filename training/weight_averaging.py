@@ -1,7 +1,7 @@
-"""Averages of the weights over training, by name: what evaluation gets instead of the last.
+"""Averages of the weights over training, by name; evaluation uses them instead of the last weights.
 
-Polyak averaging made the final models of GoogLeNet (Szegedy et al. 2015, section 6). The averages
-are part of the training state: {"params", "batch_stats"}, or {} where there are none.
+GoogLeNet's final models used Polyak averaging (Szegedy et al. 2015, section 6). The averages are
+part of the training state: {"params", "batch_stats"}, or {} if there are none.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ Variables = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Averaging:
-    """weight: (updates done, int32 from 1) -> the newest weights' share of the average; None: none.
+    """The update average + share·(weights − average).
 
-    The average becomes average + share·(weights − average).
+    share: (number of updates, int32 from 1) -> the weight of the newest; None: no averages.
     """
 
     share: Callable[[jax.Array], jax.Array] | None = None
@@ -31,7 +31,7 @@ class Averaging:
         return {} if self.share is None else variables
 
     def update(self, averages: Variables, done: jax.Array, variables: Variables) -> Variables:
-        """The averages after `done` updates, of which the last gave `variables`."""
+        """The averages after `done` updates; `variables` are those after the last."""
         if self.share is None:
             return averages
         share = self.share(done)
@@ -43,12 +43,12 @@ NONE = Averaging()
 
 
 def none(in_steps: InSteps) -> Averaging:
-    """No averages: the last weights are the trained ones."""
+    """No averages: evaluation uses the last weights."""
     return NONE
 
 
 def polyak(in_steps: InSteps, *, start: str) -> Averaging:
-    """The plain mean of the weights after each step since `start` ("" for all of them)."""
+    """The mean of the weights after each step since `start` ("" for all steps)."""
     first = in_steps("config.averaging.start", start) if start else 0
     return Averaging(lambda done: 1 / jnp.maximum(done - first, 1).astype(jnp.float32))
 
@@ -69,6 +69,6 @@ AVERAGINGS: dict[str, Callable[..., Averaging]] = {
 def create(config: Mapping, in_steps: InSteps) -> Averaging:
     """The averaging of `config.averaging`.
 
-    Raises UserError for an unknown name, or fields that are not the averaging's own.
+    Raises UserError for an unknown name, or fields that the averaging does not have.
     """
     return parts.build("averaging", config, AVERAGINGS, in_steps)
