@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -311,7 +312,9 @@ def main() -> None:
         f"{options.rate / 1e9:.0f} G multiply-adds/s in matrix products; "
         f"load {os.getloadavg()[0]:.1f}"
     )
-    parts = [f"`python -m benchmarks.run {' '.join(sys.argv[1:])}`".replace(" `", "`"), heading]
+    # The interpreter's path is this machine's own.
+    words = [re.sub("(--torch-python)=.*", r"\1=PATH", word) for word in sys.argv[1:]]
+    parts = [f"`{' '.join(['python -m benchmarks.run', *words])}`", heading]
     if rows:
         parts.append(f"```\n{shown(rows)}\n```")
     if seconds:
