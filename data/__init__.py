@@ -3,7 +3,7 @@
 `DATASETS` and `dataset(name)` are facts and cheap; `open_split` and `load_arrays` read. Only
 `digits` and `synthetic` prepare themselves; `python -m data.prepare NAME` prepares the others.
 This package reads files; batches, randomness and devices belong to `input_pipeline.py`.
-May import errors.
+May import errors, startup.
 """
 
 import os

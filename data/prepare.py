@@ -109,6 +109,19 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class _Version(argparse.Action):
+    """Prints what every command's --version prints, then exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from startup import command_line  # slow: absl and jax
+
+        print(command_line.version())
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, 2 for bad input."""
     parser = _Parser(prog="python -m data.prepare", description=__doc__)
@@ -116,6 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--archives", metavar="DIR", help="take the archives from this folder")
     parser.add_argument(
         "--data_dir", metavar="DIR", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
+    )
+    parser.add_argument(
+        "--version", action=_Version, help="print versions, devices, commit and the cache"
     )
     options = parser.parse_args(arguments)
     for flag in ("archives", "data_dir"):

@@ -375,3 +375,10 @@ def test_command_line_checks_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert prepare.main([f"folder:{tmp_path}"]) == 2
     told = capsys.readouterr().err
     assert told == f"error: {tmp_path}/train/cat/a.png: neither a PNG nor a JPEG image\n"
+
+
+def test_version_needs_no_name_of_a_data_set(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        prepare.main(["--version"])
+    assert stopped.value.code == 0
+    assert re.search(r"^versions +Python .*jax", capsys.readouterr().out, re.MULTILINE)
