@@ -69,6 +69,9 @@ class Window(NamedTuple):
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: Sides, groups: int) -> jax.Array:
     """[N, H, W, C] with [h, w, C / groups, F] -> [N, H', W', F]."""
+    if min(side for sides in pad for side in sides) < 0:
+        # Negative padding cuts pixels off: the kernels of convolution.cc only add them.
+        return plain(Window(stride, pad), x, kernel, groups)
     small = any(side < taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     if small and groups == 1:
         # XLA convolves a map smaller than the kernel slowly on CPU: for 3×3 on 2×2 the same
