@@ -1,7 +1,7 @@
-"""What happens to an image between the store and the network, each step a small pure function.
+"""Pure functions that turn a stored image into the network's input.
 
-`boxes` says which part of an image becomes the network's input, `geometry` moves pixels, `colour`
-changes them, `normalize` puts them on the scale that a paper trained with. `calls` reads the
-configuration's call strings; `recipe` strings the functions together for a batch. Images are
-float32 with 0..255 in them until a normalisation changes the scale. May import errors.
+`boxes` chooses the part of an image that becomes the input, `geometry` moves pixels, `colour`
+changes them, `normalize` scales them as a paper did. `calls` reads the configuration's call
+strings; `recipe` applies the functions to a batch. Images are float32 in 0..255 until a
+normalisation changes the scale. May import errors.
 """

@@ -1,12 +1,12 @@
 """Which part of an image becomes the network's input: one definition for both engines.
 
 A box is (top, left, height, width) in the stored image's own pixels, fractions allowed, and is
-resampled to size × size once, by a triangle filter that widens when it shrinks (antialiased
+resampled to size × size once, by a triangle filter that widens when downsampling (antialiased
 bilinear). Cutting a box equals resizing the whole image and cropping at a whole pixel, without the
-rounding in between, and test images go through the same filter as training images.
+intermediate rounding. Training and test images use the same filter.
 
-The functions take uniform draws and draw nothing themselves; `xp` is `numpy` in the worker
-processes of the streaming engine and `jax.numpy` inside the jitted step of the resident one.
+The functions take uniform draws as arguments. `xp` is `numpy` in the worker processes of the
+streaming engine and `jax.numpy` inside the jitted step of the resident one.
 """
 
 from types import ModuleType
@@ -22,7 +22,7 @@ UNIFORMS = {"random_crop": 2, "scale_jitter": 3, "area_crop": 2 * AREA_TRIES + 2
 
 
 def rescaled(xp: ModuleType, height: Any, width: Any, side: Any) -> tuple[Any, Any]:
-    """(height, width) of the whole image once its short side has `side` pixels, whole numbers."""
+    """(height, width) in whole pixels after the short side is rescaled to `side` pixels."""
     short = xp.minimum(height, width)
     return xp.round(height * side / short), xp.round(width * side / short)
 
@@ -30,9 +30,9 @@ def rescaled(xp: ModuleType, height: Any, width: Any, side: Any) -> tuple[Any, A
 def _cut_of_resized(
     xp: ModuleType, height: Any, width: Any, size: int, side: Any, vertical: Any, horizontal: Any
 ) -> Box:
-    """The size × size cut of the image whose short side was brought to `side` pixels.
+    """The size × size cut of the image after its short side is rescaled to `side` pixels.
 
-    `vertical` and `horizontal` in [0, 1) choose among all whole-pixel offsets, the last included.
+    `vertical` and `horizontal` in [0, 1) choose among all whole-pixel offsets, including the last.
     """
     tall, wide = rescaled(xp, height, width, side)
     top = xp.floor(vertical * (tall - size + 1))
@@ -41,7 +41,7 @@ def _cut_of_resized(
 
 
 def centre(xp: ModuleType, height: Any, width: Any, size: int, side: int) -> Box:
-    """The central cut for test images: short side to `side`, then the middle size × size."""
+    """The central size × size cut of the image at short side `side`, for test images."""
     tall, wide = rescaled(xp, height, width, side)
     top, left = xp.floor((tall - size + 1) / 2), xp.floor((wide - size + 1) / 2)
     return top * height / tall, left * width / wide, size * height / tall, size * width / wide
@@ -52,7 +52,7 @@ def random_crop(
 ) -> Box:
     """A random cut of the image at short side `side` (Krizhevsky et al. 2012, section 4.1: 256).
 
-    Every offset counts, also the last: 33 × 33 of them for 224 out of 256.
+    All offsets are possible, including the last: 33 × 33 of them for 224 out of 256.
     """
     return _cut_of_resized(xp, height, width, size, side, draws[0], draws[1])
 
@@ -82,9 +82,9 @@ def area_crop(
     """A box of `low`..`high` of the image's area, aspect ratio between 1/aspect and aspect.
 
     Szegedy et al. 2015, section 6: area uniform in 8%..100%, aspect ratio in [3/4, 4/3]. The paper
-    names no distribution for the aspect; it is uniform in the logarithm here, so that tall and wide
-    are equally likely. Ten tries to fit the image, else its largest central square: the paper says
-    nothing about boxes that do not fit.
+    names no distribution for the aspect; here its logarithm is uniform, so that tall and wide are
+    equally likely. The paper says nothing about boxes that do not fit the image: here, after ten
+    tries, the largest central square is used.
     """
     tries = xp.reshape(draws[: 2 * AREA_TRIES], (2, AREA_TRIES))
     area = height * width * (low + tries[0] * (high - low))
@@ -102,8 +102,8 @@ def area_crop(
 def resample(image: jax.Array, box: Box, size: int | tuple[int, int]) -> jax.Array:
     """The box of one image [H, W, C] as [size, size, C], antialiased bilinear, for the jitted step.
 
-    size: one side, or (height, width) where they differ. The filter may look at pixels just outside
-    the box where the image has them, as Pillow's does.
+    size: one side, or (height, width) if they differ. The filter may read pixels just outside the
+    box if the image has them, as Pillow's does.
     """
     top, left, tall, wide = box
     rows, columns = (size, size) if isinstance(size, int) else size

@@ -1,8 +1,8 @@
-"""The call strings of `config.data.augment` and `config.data.normalize`, and what they may name.
+"""Parses the call strings of `config.data.augment` and `config.data.normalize`.
 
-A call string is a name with keyword literals, `"pad_crop(pixels=4)"`. It is read with `ast` and
-looked up in the two tables below; nothing is ever evaluated. Whatever is wrong with one is a
-UserError that names the field and what would be right.
+A call string is a name with keyword literals, `"pad_crop(pixels=4)"`. It is parsed with `ast` and
+looked up in the two tables below; nothing is evaluated. An invalid one raises UserError that names
+the field and what is valid.
 """
 
 import ast
@@ -26,7 +26,7 @@ class Keyword:
     choices: tuple[str, ...] = ()
 
     def problem(self, value: object) -> str | None:
-        """What a value should have been; None if it is valid."""
+        """A description of the valid values; None if `value` is one of them."""
         if isinstance(self.default, str):
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
         kinds = (int,) if isinstance(self.default, int) else (int, float)
@@ -43,11 +43,11 @@ class Keyword:
 class Operation:
     """The function behind a name, and its keywords.
 
-    stream: the fixed number of an augmentation's own random stream (never reuse or renumber).
-    apply: the pure function. fit: takes statistics from the training part, where it needs any.
-    kind: "box" (chooses the part of the image), "image" (any other augmentation) or "batch".
-    fit_keywords: those keywords that go to `fit` instead of `apply`.
-    ordered: a pair of keywords of which the first may not exceed the second.
+    stream: the number of the augmentation's random stream (never reuse or renumber).
+    apply: the pure function. fit: computes its statistics from the training part; None if it has
+    none. kind: "box" (chooses the part of the image), "image" (any other augmentation) or "batch".
+    fit_keywords: the keywords passed to `fit` instead of `apply`.
+    ordered: a pair of keywords; the first must not exceed the second.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call string, read: the operation and every keyword's value."""
+    """A parsed call string: the operation and the value of every keyword."""
 
     name: str
     operation: Operation
@@ -76,7 +76,7 @@ class Call:
 
     @property
     def samples(self) -> int:
-        """How many training images the statistics are taken from; 0: all of them."""
+        """Number of training images that the statistics are computed from; 0: all."""
         return int(self.arguments.get("samples", 0))
 
     @property
@@ -91,9 +91,9 @@ class Call:
         return {key: value for key, value in self.arguments.items() if key not in other}
 
 
-LARGEST = 4096  # pixels of a side
+LARGEST = 4096  # pixels per side
 
-# Statistics of a set that must be decoded first may be taken from evenly spaced images of it.
+# Decoding a whole set is slow, so statistics may be computed from evenly spaced images of it.
 SAMPLES = {"samples": Keyword(0)}
 
 AUGMENTATIONS: dict[str, Operation] = {
@@ -171,7 +171,7 @@ NORMALIZATIONS: dict[str, Operation] = {
 
 
 def parse(field: str, calls: Sequence[str], table: Mapping[str, Operation]) -> tuple[Call, ...]:
-    """Reads the call strings of one field; raises UserError that names it."""
+    """Parses the call strings of one field; raises UserError that names it."""
     if isinstance(calls, str) or not all(isinstance(text, str) for text in calls):
         raise UserError(f"{field}: expected a tuple of call strings, got {calls!r}")
     parsed = tuple(_parse_one(field, text, table) for text in calls)

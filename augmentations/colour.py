@@ -9,7 +9,7 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 # The eigenvalues and eigenvectors (columns) of ImageNet's RGB covariance, pixels in [0, 1], as the
-# Torch re-implementation of ResNet ships them; Krizhevsky et al. do not print theirs.
+# Torch re-implementation of ResNet has them; Krizhevsky et al. do not print theirs.
 IMAGENET_PCA = (
     np.array([0.2175, 0.0188, 0.0045], np.float32),
     np.array(
@@ -18,15 +18,15 @@ IMAGENET_PCA = (
     ),
 )
 
-# The weights of ITU-R 601 luma, which the image libraries' grey uses.
+# ITU-R 601 luma, which image libraries use for grey.
 LUMA = (0.299, 0.587, 0.114)
 
 
 def fit_pca(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (3,) and eigenvectors (3, 3; columns) of the RGB covariance, pixels in [0, 1].
 
-    Over all pixels of all images, in float64; largest first, and of the two signs of a vector the
-    one whose largest entry is positive.
+    Computed over all pixels of all images in float64. Largest first; the entry of largest
+    magnitude of each vector is positive.
     """
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for chunk in chunks:
@@ -47,27 +47,27 @@ def pca_colour(
 ) -> jax.Array:
     """Adds Σ_i p_i·α_i·λ_i to every pixel, α_i ~ N(0, sd²) once per image.
 
-    Krizhevsky et al. 2012, section 4.1. λ multiplies, not its root, as printed; the constants
-    belong to pixels in [0, 1], where the shift along the first axis has sd 0.022, so on this image
-    it is 255 times that.
+    Krizhevsky et al. 2012, section 4.1. As printed, the factor is λ, not its square root. The
+    constants are for pixels in [0, 1], where the shift along the first axis has sd 0.022; the shift
+    is multiplied by 255 for this image.
     """
     alpha = sd * jax.random.normal(key, (3,))
     return image + 255.0 * (vectors @ (alpha * values))[None, None, :]
 
 
 def brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Towards black (factor below 1) or away from it."""
+    """Blends with black: factors below 1 darken, above 1 brighten."""
     return jnp.clip(factor * image, 0.0, 255.0)
 
 
 def contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Towards the image's mean grey or away from it."""
+    """Blends with the image's mean grey: factors below 1 reduce contrast, above 1 increase it."""
     grey = jnp.mean(image @ jnp.array(LUMA))
     return jnp.clip(grey + factor * (image - grey), 0.0, 255.0)
 
 
 def saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Towards each pixel's own grey or away from it."""
+    """Blends with each pixel's grey: factors below 1 reduce saturation, above 1 increase it."""
     grey = (image @ jnp.array(LUMA))[:, :, None]
     return jnp.clip(grey + factor * (image - grey), 0.0, 255.0)
 

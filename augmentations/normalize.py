@@ -1,8 +1,8 @@
-"""Normalisations: what brings pixels of 0..255 to the scale that a paper's network was trained on.
+"""Normalisations: pixels in 0..255 to the scale that a paper's network was trained on.
 
-Each is a pure function of a batch [B, H, W, C] and, where it needs them, of statistics that a
-`fit_...` function uses only the training part, in float64, chunk by chunk in the same
-order, so that the same data always gives the same statistics.
+Each is a pure function of a batch [B, H, W, C] and, for some, of statistics. The `fit_...`
+functions compute them from the training part only, in float64, chunk by chunk in a fixed order, so
+that the same data always give the same statistics.
 """
 
 from collections.abc import Iterable
@@ -37,8 +37,8 @@ def fit_per_pixel_mean(chunks: Iterable[np.ndarray]) -> Statistics:
 def per_pixel_mean(images: jax.Array, mean: Array) -> jax.Array:
     """Subtracts the training set's mean image (Krizhevsky et al. 2012; He et al. 2016a).
 
-    From images of another size, in fully convolutional tests, the mean image's own mean colour:
-    there is no mean for their pixels.
+    Images of another size, in fully convolutional tests, have no per-pixel mean: the mean colour of
+    the mean image is subtracted.
     """
     if images.shape[1:] != mean.shape:
         return channel_mean(images, jnp.mean(mean, axis=(0, 1)))
@@ -67,21 +67,21 @@ def channel_mean(images: jax.Array, mean: Array) -> jax.Array:
 
 
 def fit_mean_sd(chunks: Iterable[np.ndarray]) -> Statistics:
-    """Mean and standard deviation of each channel, (C,) each; a constant channel keeps sd 1."""
+    """Mean and standard deviation of each channel, (C,) each; sd is 1 for a constant channel."""
     mean, sd = _channel_moments(chunks)
     return mean.astype(np.float32), np.where(sd > 0.0, sd, 1.0).astype(np.float32)
 
 
 def mean_sd(images: jax.Array, mean: Array, sd: Array) -> jax.Array:
-    """Each channel to mean 0 and standard deviation 1 over the training set."""
+    """Scales each channel to mean 0 and standard deviation 1 over the training set."""
     return (images - mean[None, None, None]) / sd[None, None, None]
 
 
 def gcn(images: jax.Array, *, norm: float) -> jax.Array:
-    """Global contrast normalisation: each image's own mean to 0, its L2 norm to `norm`.
+    """Global contrast normalisation: scales each image to mean 0 and L2 norm `norm`.
 
-    55 is what the maxout networks used (pylearn2), whose data Lin et al. 2014 trained on. An image
-    of one single colour value stays 0.
+    The maxout networks (pylearn2), whose data Lin et al. 2014 trained on, used 55. A constant image
+    becomes 0.
     """
     centred = images - jnp.mean(images, axis=(1, 2, 3), keepdims=True)
     length = jnp.sqrt(jnp.sum(jnp.square(centred), axis=(1, 2, 3), keepdims=True))
@@ -103,7 +103,7 @@ def fit_zca(chunks: Iterable[np.ndarray], *, eps: float) -> Statistics:
 
 
 def zca(images: jax.Array, mean: Array, whiten: Array) -> jax.Array:
-    """Whitens over all pixels and channels, staying as near the images as can be (pylearn2)."""
+    """Whitens over all pixels and channels with the symmetric (ZCA) matrix, as in pylearn2."""
     rows = images.reshape(len(images), -1) - mean[None]
     rows = jnp.matmul(rows, whiten, precision=jax.lax.Precision.HIGHEST)
     return rows.reshape(images.shape)

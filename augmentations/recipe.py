@@ -1,8 +1,8 @@
-"""What a configuration does to images between the store and the network, for whole batches.
+"""Applies a configuration's preprocessing to whole batches.
 
-`Recipe` is `config.data` as far as pixels go, checked: the size and channels that the network
-sees, the augmentations, the normalisations. Its methods are pure and jittable; statistics taken
-from the training part are handed in as arguments, so that compiled code holds no copy of them.
+`Recipe` holds the checked fields of `config.data` that concern pixels: the network's input size and
+channels, the augmentations, the normalisations. Its methods are pure and jittable. Statistics of
+the training part are arguments, so that compiled code holds no copy of them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from errors import UserError
 
 Statistics = dict[str, tuple[Any, ...]]
 
-# The papers' own ratio between the short side and the crop of test images, 256 to 224.
+# The papers' ratio of short side to crop for test images.
 SHORT_SIDE_RATIO = 256 / 224
 
 
@@ -27,11 +27,11 @@ SHORT_SIDE_RATIO = 256 / 224
 class Recipe:
     """From stored images to the network's input.
 
-    stored: (H, W, C) of the stored images; H and W are None if they vary. Those images are cut
-    to the network's size where they are decoded, and only the rest happens here.
-    size: the network's side in pixels, 0: as stored. channels: the network's channels.
-    short_side: test images (and training images without a crop among the augmentations) are brought
-    to this short side and their centre is cut out; 0: the whole image is resized to size × size.
+    stored: (H, W, C) of the stored images; H and W are None if they vary. The streaming engine
+    crops such images to the network's size when it decodes them.
+    size: the network's input side in pixels; 0: as stored. channels: the network's input channels.
+    short_side: test images (and training images if no augmentation crops) are rescaled to this
+    short side and their centre is cropped; 0: the whole image is resized to size × size.
     """
 
     stored: tuple[int | None, int | None, int]
@@ -43,27 +43,27 @@ class Recipe:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) as the network sees it."""
+        """(H, W, C) of the network's input."""
         height, width, _ = self.stored
         return (self.size or height or 0, self.size or width or 0, self.channels)
 
     @property
     def crop(self) -> Call | None:
-        """The augmentation that chooses the part of the image, if there is one."""
+        """The augmentation that crops the image; None if there is none."""
         return next((call for call in self.augment if call.operation.kind == "box"), None)
 
     @property
     def cut_when_decoded(self) -> bool:
-        """Whether images vary in size, so that they are cut before they become a batch."""
+        """Whether images vary in size and are therefore cut before they are batched."""
         return self.stored[0] is None
 
     def train(
         self, statistics: Statistics, images: jax.Array, key: jax.Array, positions: jax.Array
     ) -> jax.Array:
-        """Stored images [B, h, w, c] of a training batch, augmented and normalised.
+        """Augments and normalises the stored images [B, h, w, c] of a training batch.
 
-        `key` is the step's; each operation folds its own number into it and then the image's
-        position in the batch, so an image's draws depend on nothing but (seed, step, position).
+        `key` is the step's. Each operation folds its stream number into it and then the image's
+        position in the batch, so an image's draws depend only on (seed, step, position).
         """
         crop = None if self.cut_when_decoded else self.crop
         if crop is None:
@@ -89,22 +89,22 @@ class Recipe:
         return self._normalize(statistics, images, self.normalize)
 
     def test(self, statistics: Statistics, images: jax.Array) -> jax.Array:
-        """Stored images [B, h, w, c] as the network sees them in a test."""
+        """Test-time preprocessing of stored images [B, h, w, c]."""
         return self._normalize(statistics, self._place(images), self.normalize)
 
     def finish(self, statistics: Statistics, images: jax.Array) -> jax.Array:
-        """Images [B, h, w, c], cut and brought to size by the caller, as the network sees them.
+        """Channels and normalisation only, for images [B, h, w, c] that are already cut to size.
 
-        Channels and normalisation only: test protocols crop the images themselves.
+        Test protocols crop the images themselves.
         """
         return self._normalize(statistics, self._to_channels(images), self.normalize)
 
     def fit(self, chunks: Callable[[int], Iterable[np.ndarray]]) -> Statistics:
-        """Takes the statistics of every operation that needs some, from the training part.
+        """Computes the statistics of every operation that has some, from the training part.
 
-        `chunks(samples)` goes over stored training images, `samples` of them or all (0), in
-        chunks, in an order that never changes. They are brought to the network's size as test
-        images are; each normalisation sees what those before it leave.
+        `chunks(samples)` yields stored training images, `samples` of them or all (0), in chunks and
+        in a fixed order. They are preprocessed as test images; the statistics of a normalisation
+        are those of the output of the normalisations before it.
         """
         statistics: Statistics = {}
         for call, before in [
@@ -128,7 +128,7 @@ class Recipe:
         return statistics
 
     def _place(self, images: jax.Array) -> jax.Array:
-        """Test-time channels, size and cut, still on the scale of 0..255, float32."""
+        """Test-time channels, size and crop; float32, still in 0..255."""
         images = self._to_channels(images)
         height, width, channels = self.image_shape
         if self.short_side and not self.cut_when_decoded:
@@ -166,7 +166,7 @@ def _augment(call: Call, statistics: Statistics, images: jax.Array, keys: jax.Ar
 
 
 def read(data: Mapping[str, Any], shape: tuple[int, int, int] | None) -> Recipe:
-    """The recipe of `config.data` for stored images of that shape (None: colour, of many sizes).
+    """The recipe of `config.data` for stored images of `shape` (None: RGB of varying size).
 
     Raises UserError that names the field.
     """
@@ -187,11 +187,13 @@ def read(data: Mapping[str, Any], shape: tuple[int, int, int] | None) -> Recipe:
         raise UserError(f"config.data.augment: only one of {', '.join(crops)} can choose the crop")
     if size == 0 and shape is None:
         raise UserError(
-            "config.data.size=0: images of many sizes need the network's size in pixels"
+            "config.data.size=0: the images vary in size; give the network's input side in pixels"
         )
     if size == 0 and (crops or short_side) and shape is not None:
         if shape[0] != shape[1]:
-            raise UserError("config.data.size=0: crops of oblong images need a size in pixels")
+            raise UserError(
+                "config.data.size=0: the images are not square; give the crop's side in pixels"
+            )
         size = shape[0]
     if short_side == 0 and shape is None:
         short_side = round(size * SHORT_SIDE_RATIO)
@@ -210,5 +212,5 @@ def read(data: Mapping[str, Any], shape: tuple[int, int, int] | None) -> Recipe:
             )
     for place, call in enumerate(normalize):
         if call.name in ("scale", "lenet") and place > 0:
-            raise UserError(f"config.data.normalize: {call.name} must stand first")
+            raise UserError(f"config.data.normalize: {call.name} must be the first entry")
     return Recipe(stored, size, channels, short_side, augment, normalize)

@@ -1,4 +1,4 @@
-"""A picture of training images as the network sees them: each once as in a test, then augmented."""
+"""Draws training images after preprocessing: each once as in a test, then augmented."""
 
 import os
 import textwrap
@@ -13,10 +13,10 @@ LINE = 150
 
 
 def draw(pipeline: Any, path: str | os.PathLike[str], count: int = 6) -> None:
-    """Writes the sheet of a pipeline's first `count` training images as a PNG file.
+    """Writes a PNG of a pipeline's first `count` training images.
 
-    A row an image: first as in a test, then as it is at steps 0, 1, 2 ... Values are shown on one
-    scale from the least (black) to the greatest (white), outliers beyond the middle 99% cut off.
+    One row per image: as in a test, then at steps 0, 1, 2 ... All values share one grey scale, from
+    the 0.5% quantile (black) to the 99.5% quantile (white).
     """
     labels, test = pipeline.views(count, None)
     columns = [("test", test)]

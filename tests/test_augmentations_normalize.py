@@ -162,7 +162,7 @@ GREY, COLOUR = (8, 8, 1), (32, 32, 3)
         (COLOUR, {"augment": ("scale_jitter(low=24)",)}, ["32 pixels", "side of 24"]),
         (COLOUR, {"normalize": ("gcn()", "scale()")}, ["config.data.normalize", "first"]),
         (COLOUR, {"normalize": ("flip()",)}, ["config.data.normalize", "'flip'", "zca"]),
-        ((8, 9, 1), {"augment": ("area_crop()",)}, ["config.data.size=0", "oblong"]),
+        ((8, 9, 1), {"augment": ("area_crop()",)}, ["config.data.size=0", "not square"]),
         (None, {}, ["config.data.size=0", "many sizes"]),
     ],
 )
