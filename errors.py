@@ -1,6 +1,6 @@
-"""The one exception that entry scripts show to a user as a single line, and what such lines share.
+"""The exception for bad input, which commands print as one line, and "did you mean" hints.
 
-Anything else that is raised is a defect of ours and keeps its traceback.
+Any other exception is a bug of ours and keeps its traceback.
 """
 
 import difflib
@@ -14,6 +14,6 @@ class UserError(Exception):
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """ "; did you mean A or B?" with the nearest valid words, five at most; "" if none is near."""
+    """ "; did you mean A or B?" with up to five similar valid words; "" if none is similar."""
     near = difflib.get_close_matches(word, list(valid), n=SUGGESTIONS)
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,8 +1,8 @@
 """Every random draw of a run, as a pure function of (seed, purpose, step).
 
-No generator object lives anywhere in the project: whoever needs randomness asks `key` for it.
-That is what lets a run resume to the same bits from only its step number, and one device agree
-with eight. This file imports nothing of the project.
+The project keeps no generator objects: random draws start from `key` or `host_draws`. A run can
+therefore resume bit-identically from its step number, and one device agrees with eight. Imports
+nothing of the project.
 """
 
 import enum
@@ -21,21 +21,21 @@ class Purpose(enum.IntEnum):
 
 
 def key(seed: int, purpose: Purpose, step: int | jax.Array = 0) -> jax.Array:
-    """The key of one purpose at one step (or epoch, where the purpose counts epochs)."""
+    """The key of one purpose at one step (or epoch, for purposes that count epochs)."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(purpose)), step)
 
 
 def host_draws(seed: int, purpose: Purpose, *counters: int) -> np.random.RandomState:
-    """Draws for code that runs on the host, as a function of only the arguments (each >= 0).
+    """A generator for code on the host that depends only on the arguments (each >= 0).
 
-    Made where it is used and dropped there: nothing of it is kept between draws. `counters` say
-    what the draw belongs to (an epoch; a stream, a step and a position). RandomState, because
-    NumPy freezes its streams, while those of Generator may change between versions.
+    Use it once and drop it: no state is kept between draws. `counters` identify the draw (an epoch,
+    or a stream, a step and a position). RandomState, because NumPy freezes its streams; those of
+    Generator may change between versions.
     """
     bits = np.random.Philox(np.random.SeedSequence([seed, int(purpose), *counters]))
     return np.random.RandomState(bits)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The permutation (int32) of `count` training images in one epoch, for every engine."""
+    """The permutation (int32) of `count` training images in one epoch, the same in all engines."""
     return host_draws(seed, Purpose.ORDER, epoch).permutation(count).astype(np.int32)

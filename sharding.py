@@ -1,7 +1,8 @@
-"""How arrays lie on devices: the batch is sharded over one axis of a mesh, the state replicated.
+"""Places arrays on devices: the batch is sharded over the one axis of a mesh, the state replicated.
 
-The one place that names the axis. `jax.jit` over the mesh is the default and runs unchanged on 1 to
-n devices and hosts; `pmapped` runs the same step under `jax.pmap`. Imports nothing of the project.
+Only this file names the axis. `jax.jit` over the mesh is the default and runs unchanged on any
+number of devices and hosts; `pmapped` runs the same step under `jax.pmap`. Imports nothing of the
+project.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ AXIS = "batch"
 
 
 def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over `devices`; without any, over all devices of all hosts."""
+    """A one-axis mesh over `devices`, by default all devices of all hosts."""
     devices = devices or jax.devices()
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
@@ -42,10 +43,10 @@ def replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
 
 
 def pmapped(step: Callable[..., Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
-    """`step(state, batch, axis_name=...)` under jax.pmap: state in and out whole, batch split.
+    """`step(state, batch, axis_name=...)` under jax.pmap: the state is not mapped, the batch is.
 
-    The step averages over the axis what it takes from its part of the batch, so that every device
-    computes the same new state. One process only.
+    The step must average what it computes from its part of the batch over the axis, so that every
+    device computes the same new state. One process only.
     """
     mapped = jax.pmap(
         partial(step, axis_name=AXIS),

@@ -1,4 +1,4 @@
-"""What feeds input_pipeline: resident and streaming.
+"""The two sources of batches for input_pipeline: resident and streaming.
 
 May import augmentations, data, randomness, sharding.
 """

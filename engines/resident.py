@@ -1,7 +1,7 @@
-"""The resident engine: the whole training part is on the device as uint8, for small images.
+"""The resident engine, for small images: the whole training part is on the device as uint8.
 
-A step gathers its rows inside the compiled step, through the epoch's permutation; the host sends
-nothing but the permutation of a new epoch. `streaming.py` is the engine for everything else.
+The compiled step gathers its rows through the epoch's permutation; the host sends only that
+permutation, once per epoch. `streaming.py` is the engine for all other data sets.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from sharding import replicate, shard, sharded
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Images uint8 [N, h, w, c], labels int32 [N], and which of them are whole, bool [N]."""
+    """Images uint8 [N, h, w, c], labels int32 [N], and which records are intact, bool [N]."""
 
     images: np.ndarray
     labels: np.ndarray
     intact: np.ndarray
 
     def __getitem__(self, rows: slice) -> "Part":
-        """A run of the part's images."""
+        """A slice of the part."""
         return Part(self.images[rows], self.labels[rows], self.intact[rows])
 
 
 def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
-    """Reads a part record by record; the damaged ones stay black, if the loader may skip them."""
+    """Reads a part record by record; damaged ones stay black if the loader may skip them."""
     images = np.zeros((loader.count, *shape), np.uint8)
     labels, intact = np.zeros(loader.count, np.int32), np.zeros(loader.count, bool)
     for index in range(loader.count):
@@ -46,11 +46,11 @@ def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
 
 
 class Resident:
-    """Whole parts as uint8 arrays: training on the device, the others sent batch by batch.
+    """Parts as uint8 arrays: training on the device, the others sent batch by batch.
 
     damaged: for each part, the indices of its damaged records. In training the next intact record
-    of the part replaces one, as in the streaming engine. on_damage: never called, all damage
-    is known from the start.
+    of the part replaces a damaged one, as in the streaming engine. on_damage: never called, because
+    all damage is found at the start.
     """
 
     def __init__(self, parts: Mapping[str, Part], mesh: Mesh, seed: int, batch_size: int) -> None:
@@ -65,29 +65,29 @@ class Resident:
         images, labels = train.images, train.labels
         if self.damaged["train"]:
             whole = np.flatnonzero(train.intact)
-            stand_in = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
-            images, labels = images[stand_in], labels[stand_in]
+            replacement = whole[np.searchsorted(whole, np.arange(self._count)) % len(whole)]
+            images, labels = images[replacement], labels[replacement]
         self._images, self._labels = replicate(mesh, images), replicate(mesh, labels)
-        # The order of the current epoch: permuting inside every step costs twenty times the batch.
+        # Permuting in every step would take twenty times as long as gathering the batch.
         self._order = functools.lru_cache(maxsize=1)(self._order_of)
 
     def _order_of(self, epoch: int) -> jax.Array:
         return replicate(self._mesh, epoch_order(self._seed, epoch, self._count))
 
     def fetch(self, step: int) -> dict[str, Any]:
-        """The training part, and the permutation of the epoch that the step is in."""
+        """The training part and the permutation of the step's epoch."""
         order = self._order(step // self._steps)
         return {"images": self._images, "labels": self._labels, "order": order}
 
     def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
-        """The step's share of the permutation; each device gathers its own rows."""
+        """The stored images and labels of a step; each device gathers its own rows."""
         start = (step % self._steps) * self._batch
         rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, self._batch)
         rows = jax.lax.with_sharding_constraint(rows, sharded(self._mesh))
         return inputs["images"][rows], inputs["labels"][rows]
 
     def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
-        """One pass over a part in its own order; the last batch is padded, with mask 0."""
+        """One pass over a part in stored order; the last batch is padded, with mask 0."""
         part, counted = self._parts[split], 0
         for start in range(0, len(part.images), batch_size):
             places = np.arange(start, start + batch_size)
@@ -102,7 +102,7 @@ class Resident:
             raise AssertionError(f"{split}: {counted} of {len(part.images)} images counted")
 
     def chunks(self, samples: int) -> Iterator[np.ndarray]:
-        """Intact training images, all (0) or evenly spaced, a chunk at a time."""
+        """Intact training images, all (0) or `samples` evenly spaced ones, in chunks."""
         train = self._parts["train"]
         rows = evenly_spaced(self._count, samples)
         for start in range(0, len(rows), CHUNK):
@@ -110,7 +110,7 @@ class Resident:
             yield train.images[chunk[train.intact[chunk]]]
 
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The part's first images and labels; all else happens on the device."""
+        """The first stored training images and labels."""
         del step
         return self._parts["train"].images[:count], self._parts["train"].labels[:count]
 
@@ -123,4 +123,4 @@ class Resident:
         return digest.hexdigest()
 
     def close(self) -> None:
-        """Nothing works in the background."""
+        """Does nothing: there is no background work."""

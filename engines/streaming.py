@@ -1,13 +1,12 @@
-"""The streaming engine: images decoded as they are needed, by worker processes.
+"""The streaming engine: worker processes decode images when they are needed.
 
-For sets that do not fit a device, or whose images vary in size. It has its own room, apart from
-`input_pipeline.py`, because the workers import it, and only it decides what they load.
+For sets that do not fit on a device or whose images vary in size. Apart from `input_pipeline.py`,
+because the workers import this file and should import little else.
 
-The index is the whole state. A training position (step · batch + place) says which record it is,
-through the epoch's permutation, and what is drawn for it; `Examples` and `Records` are functions
-of positions, so neither the number of workers or hosts nor where a run started can change a batch.
-`grain.MapDataset` carries them: positions, then load, then batch, then prefetch. There is nothing
-here to checkpoint.
+The position is the only state. A training position (step · batch + place) determines the record,
+through the epoch's permutation, and its random draws. `Examples` and `Records` are functions of
+positions, so a batch does not depend on the number of workers or hosts or on where a run started,
+and there is nothing to checkpoint. `grain.MapDataset` runs them: positions, load, batch, prefetch.
 """
 
 import atexit
@@ -35,11 +34,11 @@ from data.loader import Example, Loader
 from randomness import Purpose, epoch_order, host_draws
 from sharding import sharded
 
-# Batches ready on the device; more would only hold memory (38 MB each for 256 images of 224²).
+# Batches ready on the device; more would only use memory (38 MB each for 256 images of 224²).
 AHEAD = 2
 # Batches decoded at the same time without worker processes.
 THREADS = 2
-# Batches that a stream is declared to have: more than any run, and it costs nothing.
+# Declared length of a stream in batches: longer than any run. It costs nothing.
 HORIZON = 1 << 31
 # Images at a time when statistics are taken.
 CHUNK = 256
@@ -50,8 +49,8 @@ _order = functools.lru_cache(maxsize=2)(epoch_order)
 def cut(pixels: np.ndarray, box: boxes.Box, size: int | tuple[int, int]) -> np.ndarray:
     """The box of uint8 pixels [H, W, C] as uint8 [size, size, C], antialiased bilinear.
 
-    size: one side, or (height, width) where they differ. Pillow's filter is the one that the
-    resident engine's `boxes.resample` computes, rounded to whole grey levels.
+    size: one side, or (height, width) if they differ. Pillow computes the same filter as the
+    resident engine's `boxes.resample` and rounds to integers.
     """
     top, left, tall, wide = (float(edge) for edge in box)
     height, width = pixels.shape[:2]
@@ -63,7 +62,7 @@ def cut(pixels: np.ndarray, box: boxes.Box, size: int | tuple[int, int]) -> np.n
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """The training example at a position, cut to size where images vary in size."""
+    """The training example at a position, cut to size if images vary in size."""
 
     loader: Loader
     recipe: Recipe
@@ -72,7 +71,7 @@ class Examples:
     rows: np.ndarray
 
     def __call__(self, position: int) -> Example:
-        """`position` counts this host's examples; `rows` are its places in every batch."""
+        """`position` counts this host's examples; `rows` are the host's rows of every batch."""
         step, place = divmod(position, len(self.rows))
         row = int(self.rows[place])
         epoch, step_in_epoch = divmod(step, self.loader.count // self.batch_size)
@@ -87,7 +86,7 @@ class Examples:
         }
 
     def cut(self, pixels: np.ndarray, step: int, row: int) -> np.ndarray:
-        """An image of a batch as it goes to the device; draws depend on seed, step and row."""
+        """The image as it is sent to the device; draws depend on seed, step and row."""
         if not self.recipe.cut_when_decoded:
             return pixels
         crop = self.recipe.crop
@@ -105,9 +104,10 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records at `indices`, in that order and as in a test; beyond the end, or damaged: mask 0.
+    """The records at `indices`, in that order, cut as in a test.
 
-    One pass of a part is a whole number of batches, of which this host loads `rows`.
+    A pass is a whole number of batches; this host loads `rows` of each. The mask is 0 for damaged
+    records and beyond the end.
     """
 
     loader: Loader
@@ -118,7 +118,7 @@ class Records:
 
     @property
     def starts(self) -> range:
-        """Where in `indices` each batch begins."""
+        """The position in `indices` of the start of each batch."""
         return range(0, len(self.indices), self.batch_size)
 
     def __call__(self, position: int) -> Example:
@@ -156,25 +156,25 @@ def evenly_spaced(count: int, samples: int) -> np.ndarray:
 
 
 def batches(load: Examples | Records) -> grain.MapDataset:
-    """The local batches of NumPy arrays that `load` gives for positions 0, 1, 2 ..., by index.
+    """Local batches of NumPy arrays, by index: `load` at positions 0, 1, 2 ...
 
-    Without an end, also for a pass over a part, which stops asking in time: what grain has read
-    ahead when its workers come to an end of their own stays behind in shared memory.
+    The stream is practically endless; a pass over a part stops iterating at its end. If grain's
+    workers reach the end of a data set, what they have read ahead leaks in shared memory.
     """
     return grain.MapDataset.range(HORIZON * len(load.rows)).map(load).batch(len(load.rows))
 
 
 def _own(loaded: Example) -> Example:
-    """Copies a batch out of the memory that worker processes share with this one.
+    """Copies a batch out of the memory shared with the worker processes.
 
-    A device on the host may keep using the array it is given, and shared memory that is still in
-    use when the program ends is reported as leaked.
+    A CPU device may keep using the array it is given, and shared memory still in use at exit is
+    reported as leaked.
     """
     return {name: np.array(part) for name, part in loaded.items()}
 
 
 def _end_with_the_program(worker: int, workers: int) -> None:
-    """Lets a worker process end when the one that started it is killed, not only when it closes."""
+    """Makes a worker process exit also if its parent process is killed."""
     del worker, workers
     program = multiprocessing.parent_process()
     assert program is not None
@@ -187,10 +187,9 @@ def _end_with_the_program(worker: int, workers: int) -> None:
 
 
 class Prefetched:
-    """The batches of a MapDataset one after the other, decoded ahead, then through `put`.
+    """Iterates over the batches of a MapDataset, decoded ahead and passed through `put`.
 
-    Worker processes and threads end with `close`, with the program, or when nobody holds the
-    object any more, whichever comes first.
+    Worker processes and threads end at `close`, at exit or when the object is garbage-collected.
     """
 
     def __init__(
@@ -198,7 +197,7 @@ class Prefetched:
     ) -> None:
         if workers:
             if not flags.FLAGS.is_parsed():
-                # grain's workers read its absl flags; without absl.app nobody has parsed them.
+                # grain's workers read its absl flags, which are not parsed without absl.app.
                 flags.FLAGS.mark_as_parsed()
             stream = ahead.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
@@ -225,7 +224,7 @@ class Prefetched:
             raise
 
     def close(self) -> None:
-        """Ends the worker processes and threads; nothing more comes."""
+        """Ends the worker processes and threads and the iteration."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator.close()
@@ -235,9 +234,9 @@ class Prefetched:
             self.close()
 
 
-# What is still open when the program ends. grain's own order of closing can wait forever for a
-# thread that waits for a worker that is gone; multiprocessing, which ends the workers, registered
-# before this, so this comes first.
+# Streams to close at exit. grain's own shutdown can wait forever for a thread that waits for a
+# worker that has ended. multiprocessing ends the workers at exit too; it registered earlier, so
+# this runs first.
 _OPEN: weakref.WeakSet[Prefetched] = weakref.WeakSet()
 
 
@@ -248,10 +247,10 @@ def _close_open() -> None:
 
 
 class Streaming:
-    """The engine behind `Pipeline` for sets that are decoded as they go: see `input_pipeline`.
+    """Parts whose images are decoded when they are needed; an `input_pipeline.Engine`.
 
-    damaged: for each part, the indices of the damaged records that were met and passed over.
-    on_damage: called when there are more.
+    damaged: for each part, the indices of the damaged records that were found and skipped.
+    on_damage: called when `damaged` has grown.
     """
 
     def __init__(
@@ -277,8 +276,8 @@ class Streaming:
     def fetch(self, step: int) -> dict[str, Any]:
         """The decoded batch of a step on the devices: "images" and "labels".
 
-        Steps asked for one after the other are decoded ahead and sent to the devices ahead. Any
-        other step is decoded when it is asked for; it is the same bits either way.
+        Consecutive steps are decoded and sent to the devices ahead of time. Any other step is
+        decoded on request; the bits are the same.
         """
         if step != self._next:
             self.close()
@@ -293,12 +292,12 @@ class Streaming:
         return {"images": loaded["image"], "labels": loaded["label"]}
 
     def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
-        """The stored images and labels of a step: nothing is left to do on the device."""
+        """The images and labels of a step, which `fetch` has already gathered."""
         del step
         return inputs["images"], inputs["labels"]
 
     def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
-        """One pass over a part in its own order: "image" as stored (or cut), "label", "mask"."""
+        """One pass over a part in stored order: "image" as stored (or cut), "label", "mask"."""
         loader, rows = self._parts[split], self._local_rows(batch_size)
         records = Records(loader, self._recipe, np.arange(loader.count), batch_size, rows)
         put = functools.partial(self._put, batch_size=batch_size)
@@ -316,7 +315,7 @@ class Streaming:
             raise AssertionError(f"{split}: {counted} of {mine} images counted")
 
     def chunks(self, samples: int) -> Iterator[np.ndarray]:
-        """Stored training images (cut as in a test), all (0) or evenly spaced, for statistics."""
+        """Training images cut as in a test, all (0) or `samples` evenly spaced ones, in chunks."""
         loader, rows = self._parts["train"], np.arange(CHUNK)
         indices = evenly_spaced(loader.count, samples)
         records = Records(loader, self._recipe, indices, CHUNK, rows)
@@ -329,7 +328,7 @@ class Streaming:
             stream.close()
 
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The part's first images as they would go to the device, and labels."""
+        """The first training images as they are sent to the device, and labels."""
         loader = self._parts["train"]
         found = [loader.read_intact(index)[0] for index in range(count)]
         images = [example["image"] for example in found]
@@ -340,7 +339,7 @@ class Streaming:
         return np.stack(images), np.array([example["label"] for example in found])
 
     def digest(self, split: str) -> str:
-        """sha256 of the files, by name and size, that a part is read from, and of its place."""
+        """sha256 of the names and sizes of a part's files and of its range of records."""
         loader = self._parts[split]
         place = f"{loader.start} {loader.count} "
         return hashlib.sha256(place.encode() + loader.source.digest().encode()).hexdigest()
@@ -352,12 +351,12 @@ class Streaming:
             self._stream = None
 
     def _local_rows(self, batch_size: int) -> np.ndarray:
-        """The places of a batch that this process's devices hold."""
+        """The rows of a batch that are on this process's devices."""
         held = self._sharding.addressable_devices_indices_map((batch_size,)).values()
         return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
 
     def _put(self, loaded: Example, batch_size: int) -> Example:
-        """Sends the arrays of a local batch to the devices, as this process's part of a batch."""
+        """Sends a local batch to the devices as this process's part of the global batch."""
         sent: dict[str, Any] = {
             name: jax.make_array_from_process_local_data(
                 self._sharding, loaded[name], (batch_size, *loaded[name].shape[1:])
@@ -369,7 +368,7 @@ class Streaming:
         return loaded | sent | {"present": present}
 
     def _note(self, part: str, loaded: Example) -> None:
-        """Remembers the damaged records that a batch passed over: `passed` of them from `index`."""
+        """Adds the records that a batch skipped to `damaged`: `passed` records from `index` on."""
         count = self._parts[part].count
         met = {
             (int(first) + further) % count
