@@ -1,20 +1,20 @@
-"""Tests trained networks under the papers' protocols: error, interval, loss and cost.
+"""Tests trained networks with the papers' protocols: error, interval, loss and cost.
 
     python evaluate.py --workdir=runs/lenet5_digits --protocol=ten_crop
     python evaluate.py --workdir=runs/a --workdir=runs/b --protocol=crop_144     (an ensemble)
 
-A protocol is NAME[:option=value,...]; sides are in the papers' pixels, where a network sees 224:
-`center:side=256,crop=320`, `dense:sides=256+384+512,flip=0`; `all` is every protocol that the
-networks can be tested by. Each number is printed and written to the (first) workdir with all it
-depends on: <workdir>/evaluations/<protocol>_<split>_<step>.json.
+A protocol is NAME[:option=value,...]; sides are in the papers' pixels, for a 224 × 224 network:
+`center:side=256,crop=320`, `dense:sides=256+384+512,flip=0`. `all` runs every protocol that the
+networks support. Results are printed and written, with everything they depend on, to the first
+workdir: <workdir>/evaluations/<protocol>_<split>_<step>.json.
 
-The story in order: load, plan (everything that can be wrong is found here), run, report.
+In order: load the networks, plan (finds bad input before the first pass), run, report.
 """
 
 from startup import shell
 
 if __name__ == "__main__":
-    shell.attach()  # before the slow imports, so that Ctrl-C during them is one line, too
+    shell.attach()  # before the slow imports, so that Ctrl-C during them prints one line, too
 
 from absl import flags
 
@@ -37,9 +37,9 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
     )
-    flags.DEFINE_bool("published", False, "Print the papers' tables beside.")
+    flags.DEFINE_bool("published", False, "Also print the papers' results.")
     flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
-    command_line.parse()  # before jax is imported: a mistake is answered at once
+    command_line.parse()  # before jax is imported, so that mistakes are reported at once
 
 import dataclasses
 import pathlib
@@ -70,12 +70,12 @@ CHOSEN = {"last": "the last saved step", "best": "least validation error of the 
 
 
 def main() -> None:
-    """Evaluates as the flags say."""
+    """Evaluates the networks that the flags name and prints the tables."""
     given = flags.FLAGS
     if not given.workdir:
         raise UserError("--workdir is missing; see --help")
     if given.step not in CHOSEN and not given.step.isdecimal():
-        raise UserError(f"--step: {given.step!r} is none of last, best, or a step's number")
+        raise UserError(f"--step={given.step!r}: expected last, best or the number of a step")
     reports = evaluate(
         given.workdir,
         given.protocol,
@@ -104,22 +104,22 @@ def evaluate(
     data_dir: str | None = None,
     batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Tests the runs in `folders` under each protocol, several as an ensemble.
+    """Tests the runs in `folders` with each protocol; several runs form an ensemble.
 
-    Returns what was written to evaluations/, a dict a protocol. Raises UserError for bad input.
+    Returns one dict per protocol, as written to evaluations/. Raises UserError for bad input.
     """
     # The networks, on all devices of this process.
     mesh = sharding.create_mesh()
     loaded = []
     for folder in folders:
-        # On one device first: the training batch need not be a multiple of this machine's.
+        # Loaded on one device: the training batch size may not be divisible by the device count.
         single = sharding.create_mesh(list(mesh.devices.flat[:1]))
         loaded.append(trained.load(folder, step=step, mesh=single))
     images = open_images(loaded, folders, data_name, split, data_dir)
     batch = min(batch_size or max(run.config.eval.batch_size for run in loaded), len(images))
     members = [Predictor(run, mesh, batch) for run in loaded]
 
-    # The protocols: all traced before the first is run.
+    # The protocols; all are traced before the first one runs.
     plans = []
     for text in protocols:
         for name in registry.KINDS if text == ALL else (text,):
@@ -169,7 +169,7 @@ def evaluate(
 
 @dataclasses.dataclass
 class Images:
-    """The images of a split, in source order. `damaged` were met unreadable and left out."""
+    """The images of a split, in source order. damaged: how many were unreadable and left out."""
 
     name: str
     loader: Loader
@@ -181,9 +181,9 @@ class Images:
         return self.loader.count
 
     def batches(self, size: int) -> Iterator[tuple[Any, np.ndarray]]:
-        """Stored images and labels, up to `size` at a time, the next ones read meanwhile.
+        """Stored images and labels, up to `size` at a time; the next batch is read in a thread.
 
-        One array [N, H, W, C] where all images of the set are of one shape, else a list.
+        Images are one array [N, H, W, C] if all images of the set have one shape, else a list.
         """
         with ThreadPoolExecutor(1) as reader:
             starts = range(0, len(self), size)
@@ -211,17 +211,16 @@ def open_images(
     split: str,
     data_dir: str | None,
 ) -> Images:
-    """The images to test on: those of --data, else of the runs' own data set.
+    """The images to test on: those of --data, by default of the runs' data set.
 
-    Raises UserError if the networks do not tell the same classes apart, or there is no such
-    split.
+    Raises UserError if the networks were trained on other classes or the split does not exist.
     """
     fields = loaded[0].config.data
     for run, folder in zip(loaded, folders, strict=True):
         if run.config.data.name != fields.name and not data_name:
             raise UserError(
-                f"{folder}: was trained on {run.config.data.name}, {folders[0]} on {fields.name}; "
-                "--data says what to test an ensemble of both on"
+                f"{folder}: trained on {run.config.data.name}, {folders[0]} on {fields.name}; "
+                "name the data set to test both on with --data"
             )
     name = data_name or fields.name
     entry = data.dataset(name)
@@ -229,7 +228,7 @@ def open_images(
         own = run.record.dataset
         if differing := class_changes(own, entry):
             raise UserError(
-                f"{folder}: its network tells the {own.classes} classes of {own.name} apart, "
+                f"{folder}: its network was trained on the {own.classes} classes of {own.name}, "
                 f"not the {entry.classes} of {name}: {'; '.join(differing)}"
             )
     own_split = {"name": fields.name, "validation": fields.validation}
@@ -237,20 +236,20 @@ def open_images(
     if not data_name:
         examples = dict(loaded[0].record.examples) | {"test": entry.splits["test"]}
     if split not in examples:
-        raise UserError(f"--split: {name} has no {split!r} images; valid: {', '.join(examples)}")
+        raise UserError(f"--split={split}: {name} has no such part; valid: {', '.join(examples)}")
     if split != "test" and not data_name:
         for run, folder in zip(loaded, folders, strict=True):
             other = {"name": run.config.data.name, "validation": run.config.data.validation}
             if other != own_split:
                 raise UserError(
-                    f"--split={split}: {folder} and {folders[0]} divide their training images "
-                    "differently"
+                    f"--split={split}: {folder} and {folders[0]} split their training images "
+                    "differently; evaluate them one at a time or use --split=test"
                 )
         before, now = loaded[0].record.dataset.splits["train"], entry.splits["train"]
         if before != now:
             raise UserError(
                 f"--split={split}: {name} had {before:,} training images when {folders[0]} was "
-                f"trained and has {now:,} now; which of them were its {split} part is not known"
+                f"trained and has {now:,} now, so its {split} part is unknown; use --split=test"
             )
     source = data.open_split(name, "test" if split == "test" else "train", data_dir)
     # As in training: the validation part is the end of the stored images.
@@ -264,7 +263,7 @@ Plan = tuple[Protocol, ...]
 
 
 def plan(members: Sequence[Predictor], text: str, images: Images) -> Plan:
-    """The protocol at each member's own size, traced at the sizes that can be known before."""
+    """The protocol at each member's input size, traced for the stored size (256 if it varies)."""
     protocols = tuple(member.protocol(text) for member in members)
     height, width = images.shape[:2] if images.shape else (256, 256)
     for member, protocol in zip(members, protocols, strict=True):
@@ -275,7 +274,7 @@ def plan(members: Sequence[Predictor], text: str, images: Images) -> Plan:
 def run(
     members: Sequence[Predictor], protocols: Plan, images: Images, batch: int
 ) -> tuple[Answers, float, dict[str, float]]:
-    """One pass over the images. Returns the answers, multiply-adds an image, and the clock."""
+    """One pass over the images. Returns the answers, multiply-adds per image and timings."""
     images.damaged = 0
     compiling = sum(member.compile_seconds for member in members)
     began = time.monotonic()
@@ -293,7 +292,7 @@ def run(
                 )
             parts.append(Answers.of(score_average.over_models(posteriors), labels))
     if not parts:
-        raise UserError(f"{images.name}: no image of the split can be read")
+        raise UserError(f"{images.name}: every image of the split is damaged")
     answers = Answers.joined(parts)
     compiling = sum(member.compile_seconds for member in members) - compiling
     seconds = time.monotonic() - began - compiling
@@ -307,7 +306,7 @@ def run(
 
 
 def report_name(report: dict[str, Any], data_name: str | None) -> str:
-    """<protocol>_<split>_<step>.json; an ensemble's and other data's names say so."""
+    """<protocol>_<split>_<step>.json, with a prefix for ensembles and for other data sets."""
     networks = report["networks"]
     protocol = report["protocol"].replace(":", "-")
     if len(networks) > 1:

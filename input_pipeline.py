@@ -1,15 +1,15 @@
-"""A named data set becomes batches, each a pure function of (config, seed, step).
+"""Turns a named data set into batches, each a pure function of (config, seed, step).
 
-`create` gives a `Pipeline`; `Pipeline.prepare` is the part that runs inside the jitted training
-step. Two engines feed it. *Resident*, in `engines/resident.py`: the whole split lives on the device
-as uint8, for digits, MNIST and CIFAR. *Streaming*, in `engines/streaming.py`: images are decoded by
-worker processes, for ImageNet and folders; the workers import it without the rest.
-Neither keeps state: the batch of any step can be asked for, in any order, and resuming a run
-needs only the step. Epochs are whole permutations of the training part, n // batch steps each;
-what is left over of one (less than a batch) is seen in others.
+`create` returns a `Pipeline`; `Pipeline.prepare` is the part that runs inside the jitted training
+step. There are two engines. *Resident*, in `engines/resident.py`: the whole split is on the device
+as uint8, for digits, MNIST and CIFAR. *Streaming*, in `engines/streaming.py`: worker processes
+decode images, for ImageNet and folders.
+Neither keeps state: any step's batch can be computed, in any order, and resuming a run needs only
+the step. An epoch is a permutation of the training part and has n // batch steps; the remainder
+(less than a batch) is skipped in that epoch.
 
-Uses data, augmentations and devices, and no network. `python describe.py --config=... --show
-augment.png` draws the images of the first batches.
+Independent of the network. `python describe.py --config=... --show augment.png` draws the images of
+the first batches.
 """
 
 import dataclasses
@@ -36,44 +36,44 @@ from sharding import replicate, sharded
 Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
 
-DAMAGED = "damaged.{}.json"  # by process: part -> the indices of its damaged records
+DAMAGED = "damaged.{}.json"  # one per process: part -> indices of its damaged records
 
 
 class Engine(Protocol):
-    """What `Pipeline` needs of an engine."""
+    """The interface of an engine."""
 
     damaged: dict[str, set[int]]
     on_damage: Callable[[], None]  # called when `damaged` has grown
 
     def fetch(self, step: int) -> Inputs:
-        """The device arrays from which `gather` makes the batch of a step."""
+        """The device arrays that `gather` needs for a step."""
 
     def gather(self, inputs: Inputs, step: Any) -> tuple[jax.Array, jax.Array]:
         """The stored images [B, h, w, c] and labels [B] of a step; pure and jittable."""
 
     def passes(self, split: str, batch_size: int) -> Iterator[Batch]:
-        """One pass over a part in its own order: "image" as stored, "label" and "mask"."""
+        """One pass over a part in stored order: "image" as stored, "label" and "mask"."""
 
     def chunks(self, samples: int) -> Iterable[np.ndarray]:
-        """Stored training images, all (0) or evenly spaced ones, a chunk at a time."""
+        """Stored training images, all (0) or `samples` evenly spaced ones, in chunks."""
 
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The first stored training images as for a step, or a test (None), and labels."""
+        """The first stored training images as for a step or a test (None), and labels."""
 
     def digest(self, split: str) -> str:
-        """sha256 of what is known of the images and labels of a part without decoding any."""
+        """sha256 that identifies the images and labels of a part, computed without decoding."""
 
     def close(self) -> None:
         """Ends background work."""
 
 
 class Pipeline:
-    """The face of the data: see `create`.
+    """Batches of a data set for training and evaluation: see `create`.
 
-    image_shape: (H, W, C) of the float32 images that the network sees. num_classes: labels are
+    image_shape: (H, W, C) of the network's float32 input. num_classes: labels are
     0 .. num_classes - 1. examples: images in "train", "validation" (if there is one), "test".
     steps_per_epoch: examples["train"] // batch size. dataset: the entry of data.DATASETS.
-    recipe, statistics: the preprocessing, and what it takes from the training part.
+    recipe, statistics: the preprocessing and its statistics of the training part.
     """
 
     def __init__(
@@ -98,28 +98,28 @@ class Pipeline:
         self._train, self._test = jax.jit(recipe.train), jax.jit(recipe.test)
 
     def use(self, statistics: Mapping[str, tuple[np.ndarray, ...]]) -> None:
-        """From now on preprocesses with these statistics: those that weights were trained with."""
+        """Replaces the preprocessing statistics, by those that a network was trained with."""
         self.statistics = {
             name: tuple(replicate(self._mesh, part) for part in parts)
             for name, parts in statistics.items()
         }
 
     def digests(self) -> dict[str, str]:
-        """sha256 of the images and labels of each part, by which a changed data set is noticed.
+        """sha256 of each part, to detect a changed data set.
 
-        Of a resident set over all pixels and labels. Of a streaming one over names, sizes in bytes
-        and labels of its files: a file edited without a change of its size goes unnoticed.
+        Resident: of all pixels and labels. Streaming: of the names, sizes in bytes and labels of
+        the files; an edit that does not change a file's size is not detected.
         """
         return {split: self._engine.digest(split) for split in self.examples}
 
     def fetch(self, step: int) -> Inputs:
-        """The inputs of a step (device arrays); cheap, and valid for `prepare` of that step."""
+        """The arguments of `prepare` for a step (device arrays)."""
         if step < 0:
             raise ValueError(f"step {step}: steps count from 0")
         return {**self._engine.fetch(step), "statistics": self.statistics}
 
     def prepare(self, inputs: Inputs, step: Any) -> Batch:
-        """Gathers, augments and normalises a step's batch; pure, to be called inside a jit.
+        """Gathers, augments and normalises the batch of a step; pure, to be called inside a jit.
 
         Returns "image" float32 [B, H, W, C], "label" int32 [B], "mask" float32 [B], sharded.
         """
@@ -152,13 +152,13 @@ class Pipeline:
             yield {**stored, "image": self._test(self.statistics, stored["image"])}
 
     def preprocess(self, images: np.ndarray | jax.Array) -> jax.Array:
-        """Test-time preprocessing: uint8 [N, h, w, c] to the network's float32 input."""
+        """Test-time preprocessing of uint8 [N, h, w, c] to the network's float32 input."""
         return self._test(self.statistics, jnp.asarray(images))
 
     def views(self, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of the first training images, and those as the network would see them at a step.
+        """Labels of the first training images, and the images preprocessed for a step.
 
-        They stand at places 0, 1, 2 ... of that step's batch; without a step (None), as in a test.
+        As if they were at places 0, 1, 2 ... of that step's batch; step None: as in a test.
         """
         images, labels = self._engine.views(count, step)
         if step is None:
@@ -169,15 +169,15 @@ class Pipeline:
 
     @property
     def operations(self) -> str:
-        """The operations on an image in their order, as the configuration names them."""
+        """The operations on an image, in order, as call strings."""
         calls = (*self.recipe.augment, *self.recipe.normalize)
         return ", ".join(str(call) for call in calls)
 
     @property
     def damaged(self) -> dict[str, int]:
-        """How many damaged records have been met and passed over, for each split.
+        """How many damaged records have been found and skipped, by split.
 
-        After `keep_damage` those count too that other processes or an earlier start have met.
+        After `keep_damage` this includes those found by other processes and before a resume.
         """
         met = {name: set(self._engine.damaged[name]) for name in self.examples}
         for path in self._kept.glob(DAMAGED.format("*")) if self._kept else ():
@@ -186,11 +186,11 @@ class Pipeline:
         return {name: len(indices) for name, indices in met.items()}
 
     def keep_damage(self, folder: pathlib.Path) -> None:
-        """Writes which damaged records this process meets into a file of its own in `folder`."""
+        """Keeps a file in `folder`, one per process, of the damaged records that were found."""
         self._kept = folder
-        folder.mkdir(parents=True, exist_ok=True)  # the first process may not have come so far
+        folder.mkdir(parents=True, exist_ok=True)  # process 0 may not have created it yet
         path = folder / DAMAGED.format(jax.process_index())
-        if path.exists():  # of the start before
+        if path.exists():  # resumed
             for name, indices in json.loads(path.read_text()).items():
                 self._engine.damaged[name].update(indices)
 
@@ -204,13 +204,13 @@ class Pipeline:
         self._engine.on_damage = write
 
     def close(self) -> None:
-        """Ends the worker processes, if there are any; they also end with the program."""
+        """Ends the worker processes, if any; they also end at exit."""
         self._engine.close()
 
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What a configuration says of its data before any image is read; fields as in `Pipeline`."""
+    """The properties of a configuration's data, known without reading it; as in `Pipeline`."""
 
     dataset: data.Dataset
     recipe: Recipe
@@ -219,7 +219,7 @@ class Declaration:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of the images that the network sees."""
+        """(H, W, C) of the network's input."""
         return self.recipe.image_shape
 
     @property
@@ -234,10 +234,10 @@ class Declaration:
 
 
 def declare(config: Any, mesh: Mesh) -> Declaration:
-    """What a configuration says of its data, checked without reading any.
+    """Checks a configuration's data fields without reading any image.
 
-    Raises UserError that names the field: a data set, operation, engine or size that does not
-    exist, a batch that the devices cannot share evenly, or more images in a batch than there are.
+    Raises UserError that names the field: an unknown data set or operation, an invalid size, a
+    batch size not divisible by the number of devices or larger than the training part.
     """
     fields = config.data
     dataset = data.dataset(fields.name)
@@ -245,19 +245,20 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
     for name, size in (("", config.batch_size), ("eval.", config.eval.batch_size)):
         if size < 1 or size % mesh.size:
             raise UserError(
-                f"config.{name}batch_size={size} cannot be shared evenly by {mesh.size} devices"
+                f"config.{name}batch_size={size}: expected a positive multiple of the "
+                f"{mesh.size} devices"
             )
     stored = dataset.splits["train"]
     if not 0 <= fields.validation < stored:
         raise UserError(
-            f"config.data.validation={fields.validation}: expected 0 to {stored - 1}, "
+            f"config.data.validation={fields.validation}: expected 0 to {stored - 1}; "
             f"{fields.name} has {stored} training images"
         )
     left = stored - fields.validation
     if not 0 <= fields.train_images <= left:
         raise UserError(
-            f"config.data.train_images={fields.train_images}: expected 0 (all) to {left}, what "
-            f"config.data.validation={fields.validation} leaves"
+            f"config.data.train_images={fields.train_images}: expected 0 (all) to {left}, the "
+            f"training images left by config.data.validation={fields.validation}"
         )
     examples = {"train": fields.train_images or left}
     if fields.validation:
@@ -265,8 +266,8 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
     examples["test"] = dataset.splits["test"]
     if config.batch_size > examples["train"]:
         raise UserError(
-            f"config.batch_size={config.batch_size} is more than the {examples['train']} images "
-            "of the training part"
+            f"config.batch_size={config.batch_size}: expected at most {examples['train']}, the "
+            "number of training images"
         )
     return Declaration(dataset, recipe, examples, config.batch_size)
 
@@ -274,7 +275,7 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
 def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
     """The pipeline of a configuration on a mesh with the one axis "batch".
 
-    Raises UserError as `declare`, and where the data are not there or damaged.
+    Raises UserError as `declare` does, and if the data are missing or damaged.
     """
     declared = declare(config, mesh)
     dataset, recipe, examples = declared.dataset, declared.recipe, declared.examples
@@ -319,7 +320,7 @@ def _engine(
     if kind == "streaming" or skip:
         for name, count in examples.items():
             split = "test" if name == "test" else "train"
-            # The validation part is the end of the stored one, however few images are trained on.
+            # The validation part is the end of the stored images, also if train_images is smaller.
             start = dataset.splits["train"] - count if name == "validation" else 0
             source = data.open_split(fields.name, split, data_dir)
             parts[name] = Loader(source, start, count, skip)

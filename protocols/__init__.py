@@ -1,7 +1,7 @@
-"""The papers' test protocols: which parts of an image a network sees, how answers are averaged.
+"""The papers' test protocols: the views of an image and how the network's outputs are averaged.
 
-`crops` has the boxes of every protocol, `registry` the protocols by name, `dense` the fully
-convolutional form of a network, `score_average` the order in which scores become posteriors,
-`predictions` runs them, `scoring` counts.
+`crops` has the views of every protocol, `registry` the protocols by name, `dense` the fully
+convolutional form of a network, `score_average` the averaging; `predictions` runs a protocol,
+`scoring` counts errors, `error_tables` formats them.
 May import augmentations, data, engines, errors, inspection, models, papers, sharding, training.
 """

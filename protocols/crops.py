@@ -1,9 +1,8 @@
-"""The views of an image that the papers' test protocols show to a network, in whole pixels.
+"""The views of an image in the papers' test protocols, in whole pixels.
 
-Pure functions of numbers, nothing is resampled here. Speaks for Krizhevsky et al. 2012 (section
-4.1), Simonyan and Zisserman 2015 (section 3.2), Szegedy et al. 2015 (section 7) and He et al. 2016a
-(section 3.4). How large an image is once its short side has so many pixels, `augmentations.boxes`
-says, for training and tests alike.
+Pure functions of numbers; nothing is resampled here. Sources: Krizhevsky et al. 2012 (section 4.1),
+Simonyan and Zisserman 2015 (section 3.2), Szegedy et al. 2015 (section 7) and He et al. 2016a
+(section 3.4). Sizes of rescaled images come from `augmentations.boxes`, as in training.
 """
 
 import dataclasses
@@ -17,11 +16,11 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A part of an image: rescale the whole, cut, bring the cut to `size`, perhaps mirror it.
+    """A part of an image: rescale the whole image, cut, resize the cut, optionally mirror it.
 
-    rescaled: (height, width) of the whole image. cut: (top, left, height, width) in its pixels.
-    size: (height, width) as the network sees it. mirrored: left and right exchanged, last of all.
-    dense: shown to the fully convolutional form.
+    rescaled: (height, width) of the rescaled image. cut: (top, left, height, width) in its pixels.
+    size: (height, width) of the network's input. mirrored: left and right are exchanged at the end.
+    dense: for the fully convolutional form.
     """
 
     rescaled: Size
@@ -31,14 +30,14 @@ class View:
     dense: bool = False
 
     def box(self, stored: Size) -> boxes.Box:
-        """The cut in pixels of the stored image, which is resampled only once."""
+        """The cut in pixels of the stored image, so that it is resampled only once."""
         down, across = stored[0] / self.rescaled[0], stored[1] / self.rescaled[1]
         top, left, height, width = self.cut
         return top * down, left * across, height * down, width * across
 
 
 def mirrored(views: list[View], flip: bool = True) -> list[View]:
-    """Every view, then the mirror image of every view (unless the images have no mirror images)."""
+    """Every view, then its mirror images if `flip`."""
     return (
         views
         if not flip
@@ -47,15 +46,15 @@ def mirrored(views: list[View], flip: bool = True) -> list[View]:
 
 
 def rescaled(stored: Size, side: int) -> Size:
-    """(height, width) of the image once its short side has `side` pixels."""
+    """(height, width) of the image after its short side is rescaled to `side` pixels."""
     height, width = boxes.rescaled(np, *stored, side)
     return int(height), int(width)
 
 
 def spread(extent: int, crop: int, count: int) -> list[int]:
-    """`count` offsets of a crop from one edge of the extent to the other, evenly, halves upward.
+    """`count` evenly spaced offsets of a crop from edge to edge of the extent, halves rounded up.
 
-    The middle one is that of a central crop. Raises ValueError if the crop is larger.
+    The middle offset is that of a central crop. Raises ValueError if the crop does not fit.
     """
     if crop > extent:
         raise ValueError(f"a crop of {crop} pixels does not fit an image of {extent}")
@@ -66,7 +65,7 @@ def spread(extent: int, crop: int, count: int) -> list[int]:
 
 
 def whole(stored: Size, size: Size) -> list[View]:
-    """The whole image, its aspect ratio not kept: small images, which are square."""
+    """The whole image resized to `size`, for small images; the aspect ratio is not kept."""
     return [View(size, (0, 0, *size), size)]
 
 
@@ -78,7 +77,7 @@ def center(stored: Size, side: int, crop: int) -> list[View]:
 
 
 def five(whole: Size, square: tuple[int, int, int], crop: int) -> list[View]:
-    """Four corners, then the centre, of the square (top, left, side) of the rescaled image."""
+    """The four corner crops and the centre crop of the square (top, left, side), in this order."""
     top, left, side = square
     near, middle, far = spread(side, crop, 3)
     offsets = ((near, near), (near, far), (far, near), (far, far), (middle, middle))
@@ -86,10 +85,10 @@ def five(whole: Size, square: tuple[int, int, int], crop: int) -> list[View]:
 
 
 def ten_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
-    """Corners and centre of the central side × side square, and their mirrors.
+    """Corner and centre crops of the central side × side square, and their mirror images.
 
-    Krizhevsky et al. 2012: images are rescaled to a short side of 256 and their central 256 × 256
-    is all that is kept of them (section 2); five crops of 224 and their reflections (section 4.1).
+    Krizhevsky et al. 2012: images are rescaled to a short side of 256 and only their central
+    256 × 256 is kept (section 2); five crops of 224 and their reflections (section 4.1).
     """
     tall, wide = rescaled(stored, side)
     (top,), (left,) = spread(tall, side, 1), spread(wide, side, 1)
@@ -97,9 +96,9 @@ def ten_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[View
 
 
 def grid_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
-    """A regular 5 × 5 grid of crops over the image at short side `side`, and their mirrors.
+    """A regular 5 × 5 grid of crops over the image at short side `side`, and their mirror images.
 
-    Simonyan and Zisserman 2015, section 3.2: 5×5 and two flips, 50 crops a scale.
+    Simonyan and Zisserman 2015, section 3.2: 5×5 and two flips, 50 crops per scale.
     """
     tall, wide = rescaled(stored, side)
     tops, lefts = spread(tall, crop, 5), spread(wide, crop, 5)
@@ -108,17 +107,20 @@ def grid_crop(stored: Size, side: int, crop: int, flip: bool = True) -> list[Vie
 
 
 def dense(stored: Size, side: int, flip: bool = True) -> list[View]:
-    """The uncropped image at short side `side`, and its mirror. Simonyan and Zisserman, 3.2."""
+    """The uncropped image at short side `side`, and its mirror image.
+
+    Simonyan and Zisserman 2015, section 3.2.
+    """
     size = rescaled(stored, side)
     return mirrored([View(size, (0, 0, *size), size, dense=True)], flip)
 
 
 def squares(stored: Size, side: int, crop: int, flip: bool = True) -> list[View]:
-    """GoogLeNet's 36 views of one scale: three squares, six views of each, and their mirrors.
+    """GoogLeNet's 36 views per scale: three squares, six views of each, and their mirror images.
 
     Szegedy et al. 2015, section 7: the left, centre and right square (top, centre and bottom of a
-    portrait); of each the four corner and the centre crop, and the square itself brought to the
-    size of a crop. On a square image the three squares are one and the same.
+    portrait); for each, the four corner crops, the centre crop and the square itself resized to the
+    crop's size. In a square image the three squares are equal.
     """
     tall, wide = rescaled(stored, side)
     views = []

@@ -1,8 +1,8 @@
 """The fully convolutional form of a network: Simonyan and Zisserman 2015, section 3.2.
 
-A network whose last map is averaged before a linear classifier is dense by nature: averaging the
-scores of all positions is the same. One with dense layers has a field `dense_form` that turns them
-into convolutions, or it cannot be dense; the error names the layer.
+A network that averages its last map before a linear classifier needs no change: averaging the
+scores of all positions is the same. A network with dense layers needs a field `dense_form` that
+turns them into convolutions.
 """
 
 import flax.linen as nn
@@ -13,9 +13,9 @@ from models.network import Network
 
 
 def fully_convolutional(network: Network) -> Network:
-    """The form of `network` that takes larger images, with the same variables.
+    """The form of `network` that accepts larger images, with the same variables.
 
-    Raises ValueError that names the layer that cannot.
+    Raises ValueError that names the first layer that depends on the image size.
     """
     if hasattr(network, "dense_form"):
         return network.clone(dense_form=True)
@@ -26,7 +26,7 @@ def fully_convolutional(network: Network) -> Network:
 
 
 def _obstacle(network: Network) -> str | None:
-    """The first layer that is bound to the size of its map, in words."""
+    """A description of the first layer that depends on the size of its map; None if none does."""
     found: list[str] = []
 
     def look(call, args, kwargs, context: nn.module.InterceptorContext):

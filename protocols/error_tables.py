@@ -1,6 +1,6 @@
-"""What evaluate.py prints and publishes: one line a protocol, errors in percent.
+"""The tables that evaluate.py prints and publishes: one row per protocol, errors in percent.
 
-Uses only the reports, so that a published table can be made again from its numbers.
+Computed only from the reports, so that a published table can be regenerated from its JSON file.
 """
 
 import pathlib
@@ -13,14 +13,14 @@ from training import progress, workdirs
 
 
 def percent(part: dict[str, Any] | None) -> str:
-    """An error with its interval."""
+    """An error in percent with its interval; "" for None."""
     if part is None:
         return ""
     return f"{100 * part['error']:.2f}% ({100 * part['low']:.2f}-{100 * part['high']:.2f})"
 
 
 def summary(reports: Sequence[dict[str, Any]]) -> str:
-    """One line a protocol, under a title that says what was tested, and on what."""
+    """One row per protocol, under a title that names the networks and the images."""
     first = reports[0]
     titles = [
         f"{network['network']}, {network['workdir']}, step {network['step']} ({network['chosen']})"
@@ -47,7 +47,7 @@ def summary(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def details(report: dict[str, Any]) -> str:
-    """Error by class, the worst first, and the most confused pairs."""
+    """Error by class, largest first, and the most confused pairs."""
     worst = sorted(report["classes"], key=lambda entry: -entry["error"])[:20]
     by_class = [("class", "images", "error (95%)")]
     by_class += [(entry["name"], str(entry["images"]), percent(entry)) for entry in worst]
@@ -59,7 +59,7 @@ def details(report: dict[str, Any]) -> str:
 
 
 def beside_published(reports: Sequence[dict[str, Any]]) -> str:
-    """The papers' entries for these networks, and beside each what was measured here, if it was."""
+    """The papers' entries for these networks, each beside our measurement if there is one."""
     names = tuple(network["network"] for network in reports[0]["networks"])
     entries: dict[tuple[Any, ...], dict[str, results.Row]] = {}
     for row in results.rows(*names):
@@ -96,7 +96,7 @@ def _together(networks: Sequence[str]) -> str:
     )
 
 
-# What a published table is made of: nothing that depends on the machine.
+# The published fields: none depends on the machine.
 KEPT = (
     *("protocol", "source", "data", "split", "average", "views", "multiply_adds"),
     *("images", "damaged", "top1", "top5", "loss"),
@@ -104,7 +104,7 @@ KEPT = (
 
 
 def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
-    """Writes <stem>.json, the numbers, and <stem>.md, the table that `markdown` makes of them.
+    """Writes the numbers to <stem>.json and their table to <stem>.md.
 
     Raises UserError if they cannot be written.
     """
@@ -125,7 +125,7 @@ def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
 
 
 def markdown(kept: dict[str, Any]) -> str:
-    """Error against cost, protocol by protocol, the cheapest first."""
+    """The table of error and cost, one row per protocol, cheapest first."""
     first = kept["protocols"][0]
     networks = [
         f"{network['network']} (seed {network['seed']}, trained on {network['trained_on']}, step "

@@ -1,9 +1,9 @@
 """A trained network's posteriors under a protocol, a bounded number of views at a time.
 
-Images of one size are cut on the device, out of the stored pixels; images of many sizes on the
-host, where they were decoded. One dispatch holds about `batch` images of the network's own size, in
-pixels under every protocol: large images go through fewer at a time, and 144 crops of a batch are
-144 dispatches. Neither batch nor devices change a number beyond rounding.
+Images of one size are cut on the device, images of varying size on the host. One dispatch holds
+about as many pixels as `batch` images of the network's input size: fewer images if they are larger;
+144 crops of a batch are 144 dispatches. Batch size and number of devices change results only by
+rounding.
 """
 
 import time
@@ -28,20 +28,20 @@ from protocols.crops import Size, View
 from protocols.registry import Protocol
 from training.trained import Trained
 
-# Dispatches under way at once: enough to keep a device busy, and their views in memory.
+# Dispatches in flight: enough to keep a device busy while their views fit in memory.
 IN_FLIGHT = 4
-# Threads that cut views of images of many sizes.
+# Threads that cut views of images of varying size.
 THREADS = 4
 
-# Normalisations whose numbers belong to images of one size.
+# Normalisations that are valid only for images of the training size.
 OF_ONE_SIZE = ("zca", "gcn")
 
 
 class Predictor:
     """One trained network on the devices of `mesh`.
 
-    batch: images of the network's own size in one dispatch. compile_seconds: what compiling took
-    so far. Raises UserError, one line, where the network cannot be what a protocol asks for.
+    batch: images of the network's input size in one dispatch. compile_seconds: the total so far.
+    Methods raise UserError if the network does not support a protocol.
     """
 
     def __init__(self, trained: Trained, mesh: Mesh, batch: int) -> None:
@@ -62,14 +62,14 @@ class Predictor:
         return self.trained.config.model.name
 
     def protocol(self, text: str) -> Protocol:
-        """The protocol that `text` names, at this network's size."""
+        """The protocol that `text` names, for this network's input size."""
         height, width = self.network.input[:2]
         return registry.create(text, registry.InputSize(height, width, self.recipe.short_side))
 
     def multiply_adds(self, protocol: Protocol, stored: Size) -> int:
-        """What one image of this (height, width) costs: the sum over its views.
+        """Multiply-adds for one image of this (height, width), summed over its views.
 
-        Traces the network at every size. Raises UserError if it cannot take one.
+        Traces the network at every size. Raises UserError if it does not accept one.
         """
         total = 0
         for view, _ in protocol.views(stored):
@@ -84,8 +84,8 @@ class Predictor:
         for name in (call.name for call in self.recipe.normalize):
             if view.size != self.network.input[:2] and name in OF_ONE_SIZE:
                 raise UserError(
-                    f"--protocol={protocol.label}: {self.name}: its normalisation {name} is of "
-                    f"{self.network.input[0]}×{self.network.input[1]} images, not {size}"
+                    f"--protocol={protocol.label}: {self.name}: its normalisation {name} needs "
+                    f"images of {self.network.input[0]}×{self.network.input[1]}, not {size}"
                 )
         try:
             form = dense.fully_convolutional(self.network) if view.dense else self.network
@@ -101,10 +101,10 @@ class Predictor:
         protocol: Protocol,
         progress: Callable[[], None] = lambda: None,
     ) -> np.ndarray:
-        """Posteriors [N, classes] of stored uint8 images, averaged as the protocol says.
+        """Posteriors [N, classes] of stored uint8 images, averaged over the protocol's views.
 
         images: [N, H, W, C], cut on the device; or N arrays [H, W, C] of any sizes, cut on the
-        host. progress: called after each of the protocol's views.
+        host. progress: called after each view.
         """
         stacked = images if isinstance(images, np.ndarray) else None
         sizes: list[Size] = [(image.shape[0], image.shape[1]) for image in images]
@@ -142,7 +142,7 @@ class Predictor:
         return score_average.of_scores(total) if protocol.average == "scores" else total
 
     def _capacity(self, size: Size) -> int:
-        """Images of this size in one dispatch: a multiple of the devices, at least one each."""
+        """Images of this size in one dispatch: a positive multiple of the number of devices."""
         height, width = self.network.input[:2]
         share = self.batch * height * width // (size[0] * size[1])
         return max(1, min(share, self.batch) // self.mesh.size) * self.mesh.size
@@ -156,7 +156,7 @@ class Predictor:
         view: View,
         average: str,
     ) -> jax.Array:
-        """Dispatches one view of a full batch of stored images, or of cut ones (box None)."""
+        """Dispatches one view of a full batch of stored images, or of cut images (box None)."""
         arguments = (
             *self._held,
             jax.device_put(pixels, sharding.sharded(self.mesh)),
@@ -184,7 +184,7 @@ def _answer(
     box: jax.Array | None,
     mirrored: jax.Array,
 ) -> jax.Array:
-    """Stored images [N, h, w, c] and a box of them, or cut images: what is averaged, [N, classes].
+    """The scores or posteriors [N, classes] of stored images [N, h, w, c] and a box, or cut images.
 
     Pure, to be called inside a jit.
     """
@@ -198,7 +198,7 @@ def _answer(
 
 
 def _cut(images: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
-    """A view of each image as uint8 [N, *size, C], by several threads (Pillow lets them run)."""
+    """A view of each image, uint8 [N, *size, C], cut in threads (Pillow releases the GIL)."""
 
     def one(image: np.ndarray, view: View) -> np.ndarray:
         return streaming.cut(image, view.box((image.shape[0], image.shape[1])), view.size)
@@ -208,5 +208,5 @@ def _cut(images: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
 
 
 def _padded(pixels: np.ndarray, count: int) -> np.ndarray:
-    """`count` images, black ones after those given, so that every dispatch has one shape."""
+    """Pads with black images to `count`, so that every dispatch has one shape."""
     return np.pad(pixels, ((0, count - len(pixels)), (0, 0), (0, 0), (0, 0)))

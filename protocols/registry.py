@@ -1,9 +1,8 @@
-"""The test protocols by name, and the text that chooses one: `grid_crop:sides=256+384`.
+"""The test protocols by name, and parsing of their text form: `grid_crop:sides=256+384`.
 
-Sides and crops are written in the papers' pixels, where a network sees 224 × 224. A network of
-another size s × s has all protocols too: its crops are its own size, and a short side of Q becomes
-round(Q · s / 224). flip=0 leaves the mirror images out, for data that have none, such as digits.
-Raises UserError for anything wrong with the text. Reads no image.
+Sides and crops are in the papers' pixels, for a 224 × 224 network. For a network of another size
+s × s, crops are s × s and a short side of Q becomes round(Q · s / 224). flip=0 leaves out mirror
+images, for data such as digits. Reads no image.
 """
 
 import dataclasses
@@ -17,20 +16,20 @@ from protocols import crops
 from protocols.crops import Size, View
 
 PAPER_SIZE = 224
-# AlexNet's 55 × 55 maps need images of 227: the same 256-pixel squares, crops three pixels larger.
+# AlexNet's 55 × 55 maps need 227-pixel crops; they come from the same 256-pixel squares.
 PAPER_SIZES = (224, 227)
-LARGEST = 4096  # pixels of a side that a protocol may ask for
+LARGEST = 4096  # largest side in pixels
 
 AVERAGES = ("posteriors", "scores")
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A protocol for networks of one size.
+    """A protocol for networks of one input size.
 
     label: its name and the options that differ from the paper's. source: paper and section.
-    parts: each gives views of an image of a stored (height, width); the views of a part count
-    equally, and so do the parts. average: of "posteriors", or of "scores" before the softmax.
+    parts: functions from the stored (height, width) of an image to views; all parts have equal
+    weight, and so have the views of a part. average: "posteriors", or "scores" before the softmax.
     """
 
     label: str
@@ -39,21 +38,21 @@ class Protocol:
     average: str = "posteriors"
 
     def views(self, stored: Size) -> list[tuple[View, float]]:
-        """The views of an image of this (height, width), and their weights, which sum to one."""
+        """The views of an image of this (height, width) and their weights, which sum to 1."""
         parts = [part(stored) for part in self.parts]
         return [(view, 1 / (len(parts) * len(views))) for views in parts for view in views]
 
     @property
     def name(self) -> str:
-        """The label without options."""
+        """The name without options."""
         return self.label.partition(":")[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class InputSize:
-    """What a protocol must know of a network: its side in pixels and its own test-time view.
+    """A network's input size and the test-time view of its training run.
 
-    short_side: the network's run tests the centre of images at this short side; 0: whole images.
+    short_side: the run tests the central crop at this short side; 0: the whole image.
     """
 
     height: int
@@ -61,13 +60,13 @@ class InputSize:
     short_side: int = 0
 
     def pixels(self, printed: int) -> int:
-        """A side in the papers' pixels as one of this network's."""
+        """Converts a side from the papers' pixels to this network's."""
         if self.height in PAPER_SIZES and printed != PAPER_SIZE:
             return printed
         return round(printed * self.height / PAPER_SIZE)
 
     def view(self) -> Callable[[Size], list[View]]:
-        """How the run itself tests."""
+        """The view with which the training run tests."""
         if self.short_side:
             return partial(crops.center, side=self.short_side, crop=self.height)
         return partial(crops.whole, size=(self.height, self.width))
@@ -81,7 +80,7 @@ Builder = Callable[[InputSize, Options], tuple[Callable[[Size], list[View]], ...
 class Kind:
     """A protocol before its options and the network's size are known.
 
-    options: the paper's own, by name; a tuple of numbers is written 256+384.
+    options: the paper's values, by name; a tuple of numbers is written 256+384.
     """
 
     source: str
@@ -137,7 +136,7 @@ def _crop_144(trained: InputSize, options: Options) -> tuple[Callable[[Size], li
 def _at_all(
     views: Callable[..., list[View]], trained: InputSize, sides: tuple[int, ...], **options: Any
 ) -> Callable[[Size], list[View]]:
-    """The views at every short side, one scale after the other."""
+    """The views at every short side, scale by scale."""
     pixels = [trained.pixels(side) for side in sides]
     for side in pixels if "crop" in options else ():
         _fits(side, options["crop"])
@@ -176,19 +175,19 @@ KINDS: dict[str, Kind] = {
 def create(text: str, trained: InputSize) -> Protocol:
     """The protocol that `text` names, NAME[:option=value,...], for a network of this size.
 
-    Raises UserError, one line: an unknown name or option, a value that is none, crops larger than
-    the image, or a network whose images are not square.
+    Raises UserError for an unknown name or option, an invalid value, crops larger than the image,
+    or a network whose input is not square.
     """
     name, _, listed = text.partition(":")
     if name not in KINDS:
         hint = did_you_mean(name, KINDS)
-        raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}{hint}")
+        raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}, all{hint}")
     kind = KINDS[name]
     options = {**kind.options, **_options(name, listed, kind.options)}
     if trained.height != trained.width and name not in ("plain", "flip"):
         raise UserError(
-            f"--protocol={name}: crops are square, the network sees "
-            f"{trained.height}×{trained.width} pixels; plain and flip remain"
+            f"--protocol={name}: crops are square, the network's input is "
+            f"{trained.height}×{trained.width} pixels; valid: plain, flip"
         )
     try:
         parts = kind.build(trained, options)
@@ -205,13 +204,13 @@ def create(text: str, trained: InputSize) -> Protocol:
 
 
 def _options(name: str, listed: str, valid: Options) -> dict[str, Any]:
-    """Reads "sides=256+384,flip=0" after the example of the valid options."""
+    """Parses "sides=256+384,flip=0"; the types are those of the valid options."""
     options: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         key, equals, value = item.partition("=")
         if key not in valid or not equals:
             choices = ", ".join(f"{key}={_written(value)}" for key, value in valid.items())
-            raise UserError(f"--protocol={name}: no option {item!r}; options: {choices or 'none'}")
+            raise UserError(f"--protocol={name}: no option {item!r}; valid: {choices or 'none'}")
         numbers = value.split("+")
         whole = all(re.fullmatch("[0-9]{1,4}", n) and 0 < int(n) <= LARGEST for n in numbers)
         if key == "average" and value in AVERAGES:

@@ -1,6 +1,6 @@
-"""Counts of right and wrong answers, and how far they can be trusted. Pure NumPy.
+"""Counts errors and computes their confidence intervals. Pure NumPy.
 
-Errors are fractions. Intervals are Wilson's at 95%: honest also at 0 errors of 360.
+Errors are fractions. Intervals are Wilson's at 95%, which are valid also at 0 errors.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ import numpy as np
 
 # The normal quantile of 97.5%.
 Z = 1.959963984540054
-# Posteriors are float32: smaller ones are 0, and their loss is that of the smallest.
+# Posteriors are float32: smaller ones underflow to 0, and their loss is clipped to this one's.
 SMALLEST = float(np.finfo(np.float32).tiny)
 MOST_CONFUSED = 20
 
 
 def wilson(count: int, total: int, z: float = Z) -> tuple[float, float]:
-    """The interval for a proportion of which `count` of `total` were seen (Wilson 1927)."""
+    """The interval of a proportion, given `count` out of `total` (Wilson 1927)."""
     if not total:
         return 0.0, 1.0
     share = count / total
@@ -28,17 +28,17 @@ def wilson(count: int, total: int, z: float = Z) -> tuple[float, float]:
 
 
 def proportion(count: int, total: int) -> dict[str, float]:
-    """An error: the count, the share and its interval."""
+    """The count of errors, their fraction and its interval."""
     low, high = wilson(count, total)
     return {"errors": count, "error": count / total if total else 0.0, "low": low, "high": high}
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What was answered, one entry an image.
+    """The results of a test, one entry per image.
 
-    label, predicted: classes. rank: how many classes came before the right one (0: it was first).
-    loss: −log of the right class's posterior.
+    label, predicted: classes. rank: how many classes are ranked before the true one (0: correct).
+    loss: −log of the true class's posterior.
     """
 
     label: np.ndarray
@@ -48,7 +48,7 @@ class Answers:
 
     @staticmethod
     def of(posteriors: np.ndarray, labels: np.ndarray) -> "Answers":
-        """From posteriors [N, classes] and labels [N]; of equal posteriors the first class wins."""
+        """From posteriors [N, classes] and labels [N]; ties go to the lower class number."""
         right = np.take_along_axis(posteriors, labels[:, None], axis=1)
         classes = np.arange(posteriors.shape[1])
         before = (posteriors > right) | ((posteriors == right) & (classes < labels[:, None]))
@@ -61,7 +61,7 @@ class Answers:
 
     @staticmethod
     def joined(parts: Sequence["Answers"]) -> "Answers":
-        """Several batches as one."""
+        """Concatenates batches."""
         names = [field.name for field in dataclasses.fields(Answers)]
         return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -91,7 +91,7 @@ def report(answers: Answers, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def confused(answers: Answers, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The pairs that were taken for each other most often, one direction an entry."""
+    """The most frequent (true, predicted) pairs of different classes."""
     count = len(class_names)
     wrong = answers.label != answers.predicted
     codes = answers.label[wrong].astype(np.int64) * count + answers.predicted[wrong]

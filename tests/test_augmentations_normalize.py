@@ -163,7 +163,7 @@ GREY, COLOUR = (8, 8, 1), (32, 32, 3)
         (COLOUR, {"normalize": ("gcn()", "scale()")}, ["config.data.normalize", "first"]),
         (COLOUR, {"normalize": ("flip()",)}, ["config.data.normalize", "'flip'", "zca"]),
         ((8, 9, 1), {"augment": ("area_crop()",)}, ["config.data.size=0", "not square"]),
-        (None, {}, ["config.data.size=0", "many sizes"]),
+        (None, {}, ["config.data.size=0", "vary in size"]),
     ],
 )
 def test_bad_recipes_get_one_line(shape, fields, words):

@@ -172,7 +172,7 @@ def test_a_config_file_is_named_with_its_line(text, words, tmp_path, capfd) -> N
         ("--config.duration=-3 epochs", "config.duration: '-3 epochs' is not of the form"),
         ("--config.duration=1 epochs", "warmup: '2 epochs' is 44 steps, more than the run's 22"),
         ("--config.batch_size=0", "config.batch_size: must be a whole number from 1, not 0"),
-        ("--config.batch_size=12", "batch_size=12 cannot be shared evenly by 8 devices"),
+        ("--config.batch_size=12", "batch_size=12: expected a positive multiple of the 8 devices"),
         ("--config.parameters.rates=5", "config.parameters.rates: 5 is not a pair"),
         ("--config.parameters.rates=(('*',inf),)", "config.parameters.rates"),
         ("--config.parameters.clip_norm=-1", "config.parameters.clip_norm: must be a number from"),

@@ -97,10 +97,10 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
 
 def test_an_error_in_one_process_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
     words = ("--config=configs/lenet5.py:scale=smoke",)
-    wrong = ("--config.batch_size=7",)  # of the second process alone
+    wrong = ("--config.batch_size=7",)  # only in the second process
     said = finish(start(tmp_path / "run", str(tmp_path), *words, count=2, of_last=wrong), 2)
     assert "error" not in said[0]
-    assert said[1].startswith("process 1: error: config.batch_size=7 cannot be shared evenly")
+    assert said[1].startswith("process 1: error: config.batch_size=7: expected a positive")
     assert said[1].count("\n") == 1
 
 

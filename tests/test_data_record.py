@@ -137,7 +137,7 @@ def test_use_depends_on_no_image(change: str, images: pathlib.Path) -> None:
 
 def test_evaluation_says_which_classes_are_not_the_runs(images: pathlib.Path) -> None:
     add_class(images)
-    with pytest.raises(UserError, match=r"the 3 classes of folder:images apart, .* elk is new"):
+    with pytest.raises(UserError, match=r"the 3 classes of folder:images, .* elk is new"):
         evaluate.evaluate(["run"], ["center"])
 
 

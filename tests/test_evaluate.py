@@ -221,7 +221,7 @@ def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp
 def test_runs_on_different_data_are_no_ensemble():
     names = ("synthetic:8x8x1:10:64:24", "synthetic:8x8x1:10:64:25")
     loaded: Any = [SimpleNamespace(config=lenet_config(**{"data.name": name})) for name in names]
-    with pytest.raises(UserError, match=f"b: was trained on {names[1]}, a on {names[0]}; --data"):
+    with pytest.raises(UserError, match=f"b: trained on {names[1]}, a on {names[0]}; --data"):
         evaluate.open_images(loaded, ("a", "b"), None, "test", None)
 
 

@@ -252,7 +252,7 @@ def test_a_predictor_refuses_in_one_line():
     with pytest.raises(UserError, match=r"--protocol=dense: .*cannot be dense: ip1"):
         own.multiply_adds(own.protocol("dense"), (18, 18))
     whitened = predictor(trained(lenet(), "scale()", "zca()"))
-    with pytest.raises(UserError, match="zca is of 16×16 images, not 18×18"):
+    with pytest.raises(UserError, match="zca needs images of 16×16, not 18×18"):
         whitened.multiply_adds(whitened.protocol("dense"), (18, 18))
     own = predictor(trained(lenet()))
     with pytest.raises(UserError, match="at 12×12: conv2: a 5×5 window"):
