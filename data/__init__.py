@@ -1,8 +1,8 @@
 """Named data sets, prepared once and then read by random access.
 
-`DATASETS` and `dataset(name)` are facts and cheap; `open_split` and `load_arrays` read. Only
-`digits` and `synthetic` prepare themselves; `python -m data.prepare NAME` prepares the others.
-This package reads files; batches, randomness and devices belong to `input_pipeline.py`.
+`DATASETS` and `dataset(name)` read no images and are cheap; `open_split` and `load_arrays` read
+them. `digits` and `synthetic` are prepared on first use, the others by `python -m data.prepare
+NAME`. This package only reads files; `input_pipeline.py` makes batches.
 May import errors, startup.
 """
 
@@ -23,9 +23,9 @@ SELF_PREPARING = ("digits", "synthetic")
 
 
 def dataset(name: str) -> Dataset:
-    """Returns the data set of that name, parametrised names included.
+    """Returns the data set of that name, including parametrised names. Scans a folder.
 
-    Raises UserError, with the valid names, for an unknown one. A folder is scanned.
+    Raises UserError with the valid names for an unknown name.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -38,16 +38,16 @@ def dataset(name: str) -> Dataset:
         valid = ", ".join((*DATASETS, *PARAMETRISED))
         raise UserError(f"there is no data set {name!r}; valid names: {valid}")
     if described.classes < 2:
-        raise UserError(f"data set {name}: has one class only; a network tells two or more apart")
+        raise UserError(f"data set {name}: has one class only; expected two or more")
     return described
 
 
 def open_split(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Source:
     """Opens one split ("train" or "test") of a data set for random access.
 
-    `data_dir` is where prepared sets lie: by default TFDS_DATA_DIR, else TFDS's own default.
-    Raises UserError for an unknown name or split, and, at once and with the command to run, for a
-    set that is not prepared.
+    `data_dir` is the folder of prepared sets, by default TFDS_DATA_DIR, else TFDS's default.
+    Raises UserError for an unknown name or split, and, with the command to run, for a set that is
+    not prepared.
     """
     entry = dataset(name)
     if split not in entry.splits:
@@ -68,14 +68,14 @@ def load_arrays(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns a whole split: images uint8 [N, H, W, C] and labels int32 [N], in source order.
 
-    Raises UserError as `open_split` does, and for sets whose images vary in size.
+    Raises UserError as `open_split` does, and if images vary in size.
     """
     entry = dataset(name)
     if entry.shape is None:
         raise UserError(
-            f"data set {name} holds images of many sizes and cannot be loaded as one array; "
+            f"data set {name}: its images vary in size and cannot be loaded as one array; "
             'use config.data.engine="streaming"'
         )
     source = open_split(name, split, data_dir)
-    assert isinstance(source, PreparedSource)  # Only folders are not, and they have no shape.
+    assert isinstance(source, PreparedSource)  # The only other source, a folder, has no shape.
     return source.arrays()

@@ -1,8 +1,8 @@
-"""Official archives: found in a folder or downloaded, and always checked against a pinned sum.
+"""Finds or downloads official archives and verifies their checksums.
 
-Sums of MNIST, Fashion-MNIST, CIFAR, Imagenette and ImageNet's two tars are the sha256 that TFDS
-4.9 pins; ImageNet's development kit has the md5 that image-net.org prints. A download that is cut
-off continues from where it stopped, also in a later call.
+The checksums of MNIST, Fashion-MNIST, CIFAR, Imagenette and ImageNet's two tars are the sha256 that
+TFDS 4.9 pins; that of ImageNet's development kit is the md5 that image-net.org publishes. An
+interrupted download continues from where it stopped, also in a later call.
 """
 
 import contextlib
@@ -30,13 +30,12 @@ ATTEMPTS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """One file as its authors publish it.
+    """A file as its authors publish it.
 
-    file: its name; checksum: "sha256:..." or "md5:...".
+    file: its name. checksum: "sha256:..." or "md5:...".
     url: None if only registered users may download it.
-    gzip_mtime: the time in the published file's gzip header. With it, a copy whose deflate body
-    is the original but whose header was rewritten (Debian's is: name and time stripped) is checked
-    with the published header put back.
+    gzip_mtime: the time in the published file's gzip header. If given, a copy whose header was
+    rewritten (Debian strips name and time) is checked with the published header restored.
     """
 
     file: str
@@ -46,9 +45,9 @@ class Archive:
 
 
 def find(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
-    """Returns the path of every archive in `folder`, by file name, each checked against its sum.
+    """Returns the verified path of every archive in `folder`, by file name.
 
-    Raises UserError that lists all missing ones, Damaged for one that is not what was published.
+    Raises UserError that lists the missing archives, Damaged if a checksum differs.
     """
     missing = [archive.file for archive in archives if not (folder / archive.file).is_file()]
     if missing:
@@ -59,11 +58,11 @@ def find(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
 
 
 def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
-    """Brings every archive into `folder` (what is there and whole is kept); returns the paths.
+    """Downloads every archive that is not yet in `folder`; returns the paths by file name.
 
-    Raises UserError, with the address and what to do instead, where that is not possible.
+    Raises UserError, with the URL and an alternative, if that fails.
     """
-    # Imported here: pooch and requests are needed to download and for nothing else.
+    # Imported here: pooch and requests are needed only to download.
     import pooch
     import requests
 
@@ -84,10 +83,10 @@ def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
                 paths[archive.file] = Path(fetched)
     except requests.RequestException as error:  # An OSError too, so it comes first.
         reason = f"cannot be downloaded ({_root_cause(error)})"
-    except ValueError as error:  # How pooch says that the sum is another.
+    except ValueError as error:  # Raised by pooch if the checksum differs.
         reason = f"is not the file with {archive.checksum} ({_root_cause(error)})"
     except OSError as error:
-        raise UserError(f"{folder}: cannot hold downloads: {error.strerror}") from error
+        raise UserError(f"{folder}: cannot write downloads: {error.strerror}") from error
     else:
         return paths
     raise UserError(
@@ -98,7 +97,7 @@ def download(archives: Sequence[Archive], folder: Path) -> dict[str, Path]:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what gzip and tar raise on damaged files into Damaged, which names the file."""
+    """Converts errors of gzip and tarfile on damaged files to Damaged, which names the file."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError) as error:
@@ -106,7 +105,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def member(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> bytes:
-    """Returns the bytes of a tar's member; Damaged where they are fewer than its header says."""
+    """Returns the bytes of a tar's member; raises Damaged if they are fewer than in its header."""
     stream = tar.extractfile(info)
     if stream is None:
         raise Damaged(path, info.name, "not a regular file")
@@ -138,7 +137,7 @@ def _digest(archive: Archive, path: Path, header: int | None) -> str:
 
 
 def _published_header(bare: bytes, file: str, mtime: int) -> bytes:
-    """Returns the header that `gzip FILE` writes, given the ten bytes that `gzip -n` leaves."""
+    """Returns the header that `gzip FILE` writes, given the ten-byte header of `gzip -n`."""
     if bare[:4] != b"\x1f\x8b\x08\x00":  # RFC 1952: magic, deflate, no flags and so no name.
         return bare
     extra_flags, unix = bare[8], 3
@@ -151,9 +150,9 @@ def _published_header(bare: bytes, file: str, mtime: int) -> bytes:
 
 
 def _continue_download(url: str, output_file: str, pooch_caller: object) -> None:
-    """Downloads for pooch, keeping what has come in `FILE.part`, from where the next call goes on.
+    """A downloader for pooch that keeps partial downloads in `FILE.part` and continues them.
 
-    Pooch hands over a temporary name in the target folder, checks the sum, and renames.
+    `output_file` is a temporary name in the target folder; pooch verifies and renames it.
     """
     import requests
 
@@ -161,16 +160,16 @@ def _continue_download(url: str, output_file: str, pooch_caller: object) -> None
     for attempt in range(1, ATTEMPTS + 1):
         have = part.stat().st_size if part.exists() else 0
         try:
-            # The file's own bytes: a server may otherwise compress them, or unpack a .gz.
+            # Without it a server may compress the file, or unpack a .gz.
             headers = {"Accept-Encoding": "identity"}
             if have:
                 headers["Range"] = f"bytes={have}-"
             with requests.get(url, stream=True, timeout=30, headers=headers) as response:
                 if response.status_code == requests.codes.requested_range_not_satisfiable:
-                    break  # All of it had come before; the sum will tell.
+                    break  # The partial file is complete; pooch verifies its checksum.
                 response.raise_for_status()
                 if response.status_code != requests.codes.partial_content:
-                    have = 0  # This server only sends from the start.
+                    have = 0  # This server does not support ranges.
                 total = have + int(response.headers.get("Content-Length", 0))
                 with part.open("ab" if have else "wb") as file, _bar(total, part.stem, have) as bar:
                     for chunk in response.iter_content(CHUNK):
@@ -190,7 +189,7 @@ def _continue_download(url: str, output_file: str, pooch_caller: object) -> None
 
 
 def _root_cause(error: BaseException) -> str:
-    """Returns the innermost reason in one line: requests wraps urllib3, which wraps the socket."""
+    """Returns the innermost error as one line: requests wraps urllib3, which wraps the socket."""
     reason: object = error
     while isinstance(reason, BaseException):
         inner = getattr(reason, "reason", None) or next(iter(reason.args), None)
@@ -201,7 +200,7 @@ def _root_cause(error: BaseException) -> str:
 
 
 def _bar(total: int, label: str, initial: int = 0) -> tqdm:
-    # disable=None: no bar where the output is not a terminal.
+    # disable=None: no bar if the output is not a terminal.
     return tqdm(
         total=total, initial=initial, desc=label, unit="B", unit_scale=True, leave=False,
         disable=None,

@@ -1,13 +1,12 @@
-"""Writes any data set in TFDS's `array_record` form, without TensorFlow.
+"""Writes any data set in TFDS's `array_record` format, without TensorFlow.
 
-One TFDS builder serves every set: a family's file says which encoded images with which labels, in
-what order; this one stores them. `tfds.core.ShardBasedBuilder` keeps the order it is given (the
-usual builders sort by a hash of the key) and streams, so that ImageNet needs its size on disk once.
+One TFDS builder stores all sets; the modules of the sets yield encoded images and labels in order.
+`tfds.core.ShardBasedBuilder` keeps that order (the usual builders sort by a hash of the key) and
+streams, so that ImageNet needs its size on disk only once.
 
-What we write is named `convnet_<set>`, so that it never meets a folder of TFDS's own builders.
-TFDS writes into an `incomplete.*` folder beside the target and renames it; a lock held meanwhile
-lets the runs that race queue, and lets the next one go on with the shards that a killed one
-finished and sweep up the rest.
+Folders are named `convnet_<set>`, so that they do not collide with those of TFDS's builders. TFDS
+writes to an `incomplete.*` folder beside the target and renames it. A lock serialises concurrent
+calls; the next call reuses the shards that a killed one finished and deletes its other files.
 """
 
 import contextlib
@@ -35,15 +34,15 @@ from data.shards import Examples, Shards
 from errors import UserError
 
 KEPT = "finished_shards"
-WRITING = ".writing"  # ends the name of a shard until it is whole
+WRITING = ".writing"  # suffix of a shard's name until it is complete
 
 
 class KeepingWriter(tfds.core.ExampleWriter):
-    """Writes shards, and takes those that a preparation before has finished.
+    """Writes shards, and reuses those that an earlier call has finished.
 
-    A shard has its name only when it is whole, and goes to `kept` when the next one fails, since
-    TFDS then removes its folder. taken: how many images the shard of the last call had, where it
-    was there; None if it was written.
+    A shard gets its final name when it is complete. If a later shard fails, it is moved to `kept`,
+    because TFDS removes its folder. taken: the number of images in the shard of the last call if it
+    was reused, None if it was written.
     """
 
     def __init__(self, kept: Path) -> None:
@@ -52,7 +51,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         self.taken: int | None = None
 
     def write(self, path: os.PathLike[str], examples: Any) -> None:
-        """Writes serialised examples; consumes none where the shard is there."""
+        """Writes serialised examples; consumes none if the shard is reused."""
         path = Path(path)
         self.taken = None
         if (self._kept / path.name).exists():
@@ -70,7 +69,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
 
 
 def keep_shards(folder: Path, kept: Path) -> None:
-    """Moves the finished shards out of a folder of TFDS's."""
+    """Moves the finished shards out of TFDS's temporary folder."""
     kept.mkdir(exist_ok=True)
     for shard in folder.glob("*.array_record-*"):
         if not shard.name.endswith(WRITING):
@@ -78,7 +77,7 @@ def keep_shards(folder: Path, kept: Path) -> None:
 
 
 class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
-    """Stores encoded images and labels as they come, and counts them."""
+    """Stores encoded images and labels in the given order and checks their number."""
 
     VERSION = tfds.core.Version(VERSION)
 
@@ -125,8 +124,8 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
         self, split: str, shard: Callable[[], Examples], last: bool
     ) -> Iterator[tuple[int, dict]]:
         if split not in self._bars:
-            # With the first image, so that slow imports before it do not count. delay: no bar
-            # for small sets; disable=None: nor where the output is not a terminal.
+            # Created with the first image, so that slow imports do not count. delay: no bar for
+            # small sets; disable=None: nor if the output is not a terminal.
             self._bars[split] = tqdm(
                 total=self._dataset.splits[split],
                 desc=split,
@@ -135,48 +134,48 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
                 disable=None,
                 delay=1,
             )
-        # TFDS counts what this yields, also for a shard that was taken: nothing is read for it.
+        # TFDS counts what this yields, so a reused shard yields placeholders.
         taken = self._writer.taken
         examples = shard() if taken is None else itertools.repeat((b"", 0), taken)
         for key, (encoded, label) in enumerate(examples):
-            # TFDS stores a file object's bytes as they are; an array would need TensorFlow.
+            # TFDS stores a file object's bytes unchanged; to encode an array it needs TensorFlow.
             yield key, {"image": io.BytesIO(encoded), "label": label}
             self._counts[split] += 1
             self._bars[split].update()
         if last:
             self._bars[split].close()
             expected = self._dataset.splits[split]
-            # Here, before TFDS renames the folder. A tar cut between two members ends silently.
+            # Checked before TFDS renames the folder: a tar cut between two members raises nothing.
             if self._counts[split] != expected:
                 raise UserError(
                     f"{self._dataset.name}: its files hold {self._counts[split]} {split} images, "
-                    f"not {expected}: they are not complete, or not the published ones"
+                    f"not {expected}; they are incomplete or not the published ones"
                 )
 
 
 def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_dir: Path) -> None:
-    """Writes the set under `data_dir` whole or not at all; a prepared one is left as it is.
+    """Writes the complete set under `data_dir`; does nothing if it is prepared already.
 
-    What a call that was cut off has finished, shard by shard, is not made again.
+    Shards that an interrupted call has finished are reused.
     `splits` maps "train" and "test" to their shards; `encoding` is "png" or "jpeg".
     Raises UserError if the folder cannot be written or the disk is full.
     """
     home = data_dir / folder_name(dataset)
-    downloads = home / "incomplete.downloads"  # TFDS insists on one, and leaves it empty.
+    downloads = home / "incomplete.downloads"  # TFDS requires one and leaves it empty.
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / ".lock"), _quiet():
             for left_by_a_killed_run in home.glob("incomplete.*"):
                 keep_shards(left_by_a_killed_run, home / KEPT)
                 shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
-            # Does nothing where the set is prepared, by us or by whom we waited for.
+            # Does nothing if the set is prepared, for example by the process we waited for.
             builder = SourceOrderBuilder(dataset, splits, encoding, data_dir)
             builder.download_and_prepare(download_dir=downloads)
             shutil.rmtree(downloads, ignore_errors=True)
             shutil.rmtree(home / KEPT, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (home / VERSION).is_dir():
-            return  # Lost a race against a host that does not share our lock: theirs is as good.
+            return  # A host that does not share our lock has prepared the set meanwhile.
         reason = error.strerror or error
         raise UserError(f"{home}: cannot prepare {dataset.name} here: {reason}") from error
     except RuntimeError as error:
@@ -189,7 +188,7 @@ def write(dataset: Dataset, splits: Mapping[str, Shards], encoding: str, data_di
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what TFDS logs, prints and draws; our own bar goes to stderr."""
+    """Silences TFDS's logs, prints and progress bars; our progress bar goes to stderr."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

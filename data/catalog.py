@@ -1,7 +1,7 @@
-"""The table of data sets: names, sizes, classes, splits. Facts only, no bytes are read here.
+"""The table of data sets: names, sizes, classes, splits. Reads no files.
 
-Cheap to import (no TFDS, no image library), because configs read it. "test" is the split on which
-the papers' numbers stand: for ImageNet and Imagenette that is the published validation set.
+Cheap to import (no TFDS, no image library), because configs read it. "test" is the split of the
+papers' results: for ImageNet and Imagenette that is the published validation set.
 """
 
 import dataclasses
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One data set as the pipeline sees it.
+    """The properties of a data set.
 
-    shape: (H, W, C) of every image, or None where sizes vary (then colour, 3 channels).
+    shape: (H, W, C) of every image; None if sizes vary (then RGB).
     classes: number of labels, 0 .. classes - 1; class_names: their names in that order, or None.
     splits: images in "train" and "test".
-    engine: "resident" (the split fits the device as uint8) or "streaming" (decoded as it goes).
-    sorted_by_class: the archives hold class after class. Such a set is read through one fixed
-    permutation, so that images cut from the end of training are not the last classes.
+    engine: "resident" (the split fits on the device as uint8) or "streaming" (decoded on demand).
+    sorted_by_class: the archives are ordered by class. Such a set is read through one fixed
+    permutation, so that the end of the training images has all classes.
     """
 
     name: str
@@ -52,7 +52,7 @@ CIFAR100 = (
     "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle",
     "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 )  # fmt: skip
-# In the order of their WordNet ids, which name the folders of the archive: n01440764 ... n03888257.
+# Ordered by WordNet id, the names of the archive's folders: n01440764 ... n03888257.
 IMAGENETTE = (
     "tench", "English springer", "cassette player", "chain saw", "church",
     "French horn", "garbage truck", "gas pump", "golf ball", "parachute",

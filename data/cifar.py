@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100: the "binary version" of Krizhevsky's page, a gzipped tar.
 
-A record is its labels, one byte each (CIFAR-100: the coarse label, then the fine one, which is
-ours), then 3,072 bytes: the red, green and blue planes of 32×32, row by row.
+A record is its labels, one byte each (CIFAR-100: the coarse, then the fine label; we use the fine
+one), then 3,072 bytes: the red, green and blue planes of 32×32, row by row.
 """
 
 import tarfile
@@ -43,7 +43,7 @@ PIXEL_BYTES = 3 * 32 * 32
 
 
 def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
-    """Returns the examples of both splits, a shard for each file in the tar, in its order."""
+    """Returns the examples of both splits in the tar's order, one shard per file."""
     (path,) = paths.values()
     return {
         split: [partial(_examples, dataset, path, name) for name in members]

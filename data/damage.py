@@ -1,7 +1,6 @@
-"""One exception for data that is broken on disk.
+"""The exception for data that is damaged on disk.
 
-It stands apart from the readers so that whoever skips and counts damaged records (the streaming
-engine, where the config asks for it) can catch it without catching any other user error.
+A class of its own, so that code which skips damaged records catches no other UserError.
 """
 
 import os
@@ -11,14 +10,14 @@ from errors import UserError
 
 
 class Damaged(UserError):
-    """A file, or one record of it, that cannot be what it claims to be.
+    """A file, or one of its records, is damaged.
 
-    `file` is the path, `record` the image's place in it (an index or a member's name; None where
-    the whole file is meant), `what` the finding. The message is one line that names all three.
+    `file` is the path, `record` an index or a member's name in it (None for the whole file), `what`
+    the finding. The message is one line with all three.
     """
 
     def __init__(self, file: str | Path, record: int | str | None, what: str) -> None:
-        # All arguments reach BaseException, so that worker processes can send the error home.
+        # Passing all arguments on makes the error picklable, for worker processes.
         super().__init__(str(file), record, what)
         self.file = str(file)
         self.record = record
@@ -30,7 +29,7 @@ class Damaged(UserError):
 
 
 def size_of(file: str | Path) -> int:
-    """Returns a file's size in bytes; -1 if it cannot be read; reading it raises the error."""
+    """Returns a file's size in bytes; -1 if it cannot be read (reading it raises the error)."""
     try:
         return os.stat(file).st_size
     except OSError:

@@ -1,10 +1,9 @@
 """The handwritten digits inside scikit-learn's wheel: real data with no download.
 
 1,797 grey images of 8×8 pixels with 17 levels (Alpaydin and Kaynak, UCI "Optical Recognition of
-Handwritten Digits", the test part). They have no published split, so `digits_test_indices.txt`
-fixes ours: the 360 test images are the first 360 entries of
-`numpy.random.RandomState(0).permutation(1797)`, a plain permutation, not stratified. The file is
-the authority: it would stand even if NumPy changed its generator.
+Handwritten Digits", the test part). They have no published split; `digits_test_indices.txt` defines
+ours: the first 360 entries of `numpy.random.RandomState(0).permutation(1797)`, not stratified. The
+file keeps the split fixed even if NumPy changes its generator.
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
 def examples(split: str) -> Examples:
     """Yields (PNG bytes, label) of "train" (1,437) or "test" (360) in scikit-learn's order.
 
-    Levels 0 .. 16 become 0 .. 255 by round(level * 255 / 16), which can be undone exactly.
+    Levels 0 .. 16 become 0 .. 255 by round(level * 255 / 16), which is invertible.
     """
     # Imported here: scikit-learn is slow to import and needed once, when the set is prepared.
     from sklearn.datasets import load_digits

@@ -1,9 +1,9 @@
-"""A user's own images: one folder a class, JPEG or PNG, read where they are.
+"""A user's own images: one folder per class, JPEG or PNG, read in place.
 
-Either PATH/train/CLASS/* and PATH/test/CLASS/* (or val, or validation), or only PATH/CLASS/*.
-Then one image in five is for testing, by a hash of its name: adding images moves no other image
-to the other side, and every machine agrees. The order within a split is by that hash too, so that
-images cut from the end of training are of all classes.
+Either PATH/train/CLASS/* and PATH/test/CLASS/* (or val, or validation), or only PATH/CLASS/*. In
+the second case a hash of its name puts one image in five into the test split: the split is the same
+on every machine, and adding images does not move others. Splits are ordered by that hash too, so
+that the end of the training images has all classes.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ ONE_IN = 5
 
 
 def describe(name: str, path: str) -> Dataset:
-    """Returns the data set of a folder; raises UserError that names the folder at fault."""
+    """Returns the data set of a folder; raises UserError that names the invalid folder."""
     classes, splits = _scan(path)
     counts = {split: len(files) for split, files in splits.items()}
     for split, count in counts.items():
         if count == 0:
-            raise UserError(f"{path}: no image falls into the {split} split; there are too few")
+            raise UserError(f"{path}: too few images: none is in the {split} split")
     return Dataset(name, None, len(classes), tuple(classes), counts, "streaming")
 
 
@@ -45,7 +45,7 @@ class FolderSource:
         return len(self._files)
 
     def place(self, index: int) -> tuple[str, None]:
-        """Returns the file; it is its own only record."""
+        """Returns the file; it holds one record."""
         return self._files[index][0], None
 
     def digest(self) -> str:
@@ -73,9 +73,9 @@ class FolderSource:
 
 
 def _scan(path: str) -> tuple[list[str], dict[str, list[str]]]:
-    """Returns the class names, sorted, and the files of each split, in the order of their hash."""
+    """Returns the sorted class names and the files of each split, ordered by hash."""
     root = Path(os.path.expanduser(path))
-    if not path or not os.path.isdir(root):  # also False for what no file system can have
+    if not path or not os.path.isdir(root):  # isdir is False also for invalid paths
         raise UserError(f"data set folder:{path}: there is no folder {str(root)!r}")
     held_out = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
     if (root / "train").is_dir() and held_out:
@@ -114,7 +114,7 @@ def _classes(root: Path) -> dict[str, list[str]]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Returns what a folder holds, sorted by name; hidden files (.DS_Store) are none of it."""
+    """Returns a folder's entries sorted by name, without hidden files (.DS_Store)."""
     try:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
@@ -130,7 +130,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
-    """entry.is_dir() or entry.is_file(); raises UserError for a link that goes round in a loop."""
+    """entry.is_dir() or entry.is_file(); raises UserError for a symbolic link in a loop."""
     try:
         return kind(entry)
     except OSError as error:
@@ -142,6 +142,6 @@ def _ordered(classes: dict[str, list[str]]) -> list[str]:
 
 
 def _hash(file: str) -> str:
-    # Class and name only: the same images elsewhere are split and ordered the same.
+    # Class and name only, so that a copy of the folder has the same splits and order.
     path = Path(file)
     return hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).hexdigest()

@@ -86,7 +86,7 @@ def read_part(part: str, paths: Mapping[str, Path], classes: int) -> tuple[np.nd
 
 
 def read(path: Path) -> np.ndarray:
-    """Returns the uint8 array of a gzipped IDX file; raises Damaged if it is not a whole one."""
+    """Returns the uint8 array of a gzipped IDX file; raises Damaged if it is invalid."""
     with archives.reading(path), gzip.open(path) as file:
         content = file.read()
     if len(content) < 4 or content[:3] != b"\0\0\x08":

@@ -1,12 +1,12 @@
-"""ImageNet 2012 and Imagenette, its ten easy classes: tars of JPEG files, stored as they are.
+"""ImageNet 2012 and Imagenette, ten easy classes of it: tars of JPEG files, stored unchanged.
 
-ImageNet is for registered users of image-net.org, so it is never downloaded: three files must be
-in the folder that `--archives` names. The validation tar is flat and has no labels; they are in
-the development kit, as the competition's own ids (1 .. 1000), which its `meta.mat` maps to WordNet
-ids. Labels here are the places of the 1,000 WordNet ids when sorted, as everywhere else.
+ImageNet is only for registered users of image-net.org and is not downloaded: three files must be in
+the folder that `--archives` names. The validation tar is flat and has no labels. They are in the
+development kit, as the competition's ids (1 .. 1000), which its `meta.mat` maps to WordNet ids. Our
+labels are the indices of the 1,000 sorted WordNet ids, as is usual.
 
-Files are never decoded here. Among ImageNet's JPEGs one is a PNG and 22 are CMYK: whoever decodes
-must go by the content, not the name.
+Files are not decoded here. Among ImageNet's files named JPEG one is a PNG and 22 are CMYK: decode
+by content, not by name.
 """
 
 import io
@@ -48,7 +48,7 @@ IMAGES_PER_SHARD = 1024
 
 
 def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
-    """Returns ImageNet's examples in the tars' order, a training shard for each class."""
+    """Returns ImageNet's examples in the tars' order, one training shard per class."""
     ids, truth = _read_kit(dataset, paths[KIT.file])
     labels = {wordnet_id: label for label, wordnet_id in enumerate(sorted(ids.values()))}
     with archives.reading(paths[TRAIN.file]), tarfile.open(paths[TRAIN.file]) as outer:
@@ -82,7 +82,7 @@ def imagenette_splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, 
 
 def _read_kit(dataset: Dataset, path: Path) -> tuple[dict[int, str], list[int]]:
     """Returns the WordNet id of each competition id, and the competition id of each test image."""
-    # Imported here: SciPy is heavy, and nothing else in this package needs it.
+    # Imported here: SciPy is slow to import, and nothing else in this package needs it.
     from scipy.io import loadmat
 
     with archives.reading(path), tarfile.open(path) as tar:
@@ -97,7 +97,7 @@ def _read_kit(dataset: Dataset, path: Path) -> tuple[dict[int, str], list[int]]:
             if synset["num_children"] == 0  # The others are inner nodes of WordNet's tree.
         }
         truth = [int(line) for line in bodies["ILSVRC2012_validation_ground_truth.txt"].split()]
-    except Exception as error:  # SciPy's reader has no base class for what it raises.
+    except Exception as error:  # SciPy's reader has no common base class for its errors.
         raise Damaged(path, None, f"not the development kit of 2012 ({error})") from error
     if len(ids) != dataset.classes:
         raise Damaged(path, "meta.mat", f"{len(ids)} classes, not {dataset.classes}")
@@ -123,7 +123,7 @@ def _one_class(path: Path, info: tarfile.TarInfo, label: int) -> Examples:
 def _validation(path: Path, labels: list[int]) -> Examples:
     with archives.reading(path), tarfile.open(path) as tar:
         for info in tar:
-            # The number in the name, not the place in the tar, is the line of the ground truth.
+            # The number in the name, not the position in the tar, is the line of the ground truth.
             match = re.fullmatch(r"(?:\./)?ILSVRC2012_val_(\d{8})\.JPEG", info.name)
             if match is None or not 1 <= int(match[1]) <= len(labels):
                 raise Damaged(path, info.name, f"not one of {len(labels)} validation images")

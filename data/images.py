@@ -1,8 +1,8 @@
-"""Single images, bytes to pixels and back, for everything under `data/`.
+"""Encodes and decodes single images.
 
-TFDS encodes an array with TensorFlow but stores bytes that are already encoded as they are, so
-the builders encode here. Decoding is strict: Pillow raises on a truncated stream, and whatever it
-raises becomes a one-line ValueError, never a half-grey picture.
+TFDS needs TensorFlow to encode arrays but stores encoded bytes unchanged, so images are encoded
+here. Decoding is strict: a truncated stream raises a one-line ValueError instead of giving a partly
+grey image.
 """
 
 import io
@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# EXIF orientation -> what turns stored pixels [H, W, ...] upright. CIPA DC-008, tag 0x0112, names
-# the sides of the scene where row 0 and column 0 of the pixels lie: 6 is "right, top".
+# EXIF orientation -> the function that turns stored pixels [H, W, ...] upright. CIPA DC-008, tag
+# 0x0112, gives the sides of the scene at row 0 and column 0 of the pixels: 6 is "right, top".
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -26,10 +26,10 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Returns uint8 pixels [H, W, 1] or [H, W, 3] as the bytes of a PNG file, without loss."""
+    """Returns uint8 pixels [H, W, 1] or [H, W, 3] as the bytes of a PNG file."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     stream = io.BytesIO()
-    # The small sets compress by a third at best: the fastest level costs 3% of the size.
+    # The small sets compress by at most a third; the fastest level adds 3% to the size.
     image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
@@ -39,10 +39,9 @@ def decode(encoded: bytes, channels: int, *, upright: bool = False) -> np.ndarra
 
     `channels` is 1 (grey) or 3 (RGB). Grey, palette and CMYK files are converted, 16 bits are
     scaled to 8, transparency is dropped.
-    upright: turn the pixels as EXIF says the camera was held. For a user's own photographs; a
-    published set is taken as stored, as in the papers' code and torchvision's, where ImageNet's
-    few rotated files stay on their side.
-    Raises ValueError, in one line, on anything that is not a whole image of at least 2×2 pixels.
+    upright: rotate by the EXIF orientation, for a user's own photographs. Published sets are used
+    as stored, as in the papers' code and torchvision: ImageNet's few rotated files stay rotated.
+    Raises ValueError, in one line, unless it is a complete image of at least 2×2 pixels.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as opened:
@@ -57,12 +56,12 @@ def decode(encoded: bytes, channels: int, *, upright: bool = False) -> np.ndarra
                 pixels = UPRIGHT.get(_orientation(opened), lambda p: p)(pixels)
     except UnidentifiedImageError as error:
         raise ValueError("neither a PNG nor a JPEG image") from error
-    # Pillow's readers also let the built-in errors of their parsing through.
+    # Pillow's readers also raise built-in errors while parsing.
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a whole image ({error})") from error
+        raise ValueError(f"not a complete image ({error})") from error
     height, width = pixels.shape[:2]
     if min(height, width) < 2:
-        raise ValueError(f"an image of {width}×{height} pixels")
+        raise ValueError(f"an image of {width}×{height} pixels; expected at least 2×2")
     return np.ascontiguousarray(pixels).reshape(height, width, channels)
 
 
@@ -72,7 +71,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    # ImageNet has files whose EXIF block is broken and whose pixels are whole: such a block says
-    # nothing of a rotation.
+    # Some ImageNet files have intact pixels and a broken EXIF block: treated as not rotated.
     except (KeyError, SyntaxError, TypeError, ValueError, ZeroDivisionError, struct.error):
         return 1

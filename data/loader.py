@@ -1,6 +1,6 @@
-"""Reads the records of one part of a split, with the rule for damaged ones.
+"""Reads the records of one part of a split and handles damaged ones.
 
-Both engines and the test protocols read through it. Decides nothing about batches or order.
+Used by both engines and the test protocols.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ Example = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """Reads records of one part of a split; what is damaged stops the run or is passed over.
+    """Reads records of one part of a split.
 
-    start, count: the part in source order. A damaged record is replaced by the next intact one of
-    the part, a rule that depends only on the data.
+    start, count: the part in source order. skip: whether damaged records are skipped or raise
+    Damaged. `read_intact` replaces one by the next intact record of the part.
     """
 
     source: Source
@@ -26,7 +26,7 @@ class Loader:
     skip: bool
 
     def read(self, index: int) -> Example | None:
-        """The record at an index of the part; None if it is damaged and may be skipped."""
+        """The record at an index of the part; None if it is damaged and `skip` is set."""
         try:
             return self.source[self.start + index]
         except Damaged:
@@ -35,7 +35,7 @@ class Loader:
             return None
 
     def read_intact(self, index: int) -> tuple[Example, int]:
-        """The first intact record from an index on, and how many damaged ones were passed."""
+        """The first intact record from an index on, and how many damaged ones were skipped."""
         for passed in range(self.count):
             example = self.read((index + passed) % self.count)
             if example is not None:

@@ -1,4 +1,4 @@
-"""A lock between processes that dies with its holder, kill -9 included."""
+"""A lock between processes that is released if its holder dies, also by kill -9."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock of that (otherwise empty) file; waits while another process does."""
+    """Locks the (empty) file at `path`; waits while another process holds the lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
-"""`python -m data.prepare NAME [--archives DIR] [--data_dir DIR]`: official archives to records.
+"""`python -m data.prepare NAME [--archives DIR] [--data_dir DIR]`: converts archives to records.
 
-Without `--archives` the archives are downloaded into DATA_DIR/downloads/NAME; what a call that was
-cut off has brought there is kept and continued. With it, nothing is downloaded. Either way their
-checksums are compared first. The records appear whole, by a rename, or not at all; the shards that
-a call which was cut off has finished are not made again.
+Without `--archives` the archives are downloaded to DATA_DIR/downloads/NAME; an interrupted download
+continues in the next call. With it, nothing is downloaded. Checksums are verified in both cases.
+The records appear complete, by a rename, or not at all; the next call reuses the shards that an
+interrupted one has finished.
 """
 
 import argparse
@@ -36,9 +36,9 @@ from errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How one set is made: from which archives, by which reader, in which encoding.
+    """How a set is prepared: its archives, reader and encoding.
 
-    installed: where a system's package puts the archives; taken from there when it is installed.
+    installed: the folder where a system package installs the archives; used if it exists.
     """
 
     archives: Sequence[Archive]
@@ -47,7 +47,7 @@ class Preparation:
     installed: Path | None = None
 
 
-# Where Debian's and Ubuntu's dataset-fashion-mnist puts the archives.
+# The folder of the archives in Debian's and Ubuntu's package dataset-fashion-mnist.
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")
 
 PREPARATIONS = {
@@ -70,9 +70,9 @@ def prepare(
     data_dir: str | os.PathLike[str] | None = None,
     archives_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Prepares a data set, unless it is; returns the folder of its records.
+    """Prepares a data set unless it is prepared already; returns the folder of its records.
 
-    `archives_dir` holds the official archives; None downloads them. Raises UserError in one line.
+    `archives_dir` holds the official archives; None downloads them. Raises UserError.
     """
     entry, home = dataset(name), data_directory(data_dir)
     target = home / folder_name(entry) / VERSION
@@ -102,7 +102,7 @@ def _obtain(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line instead of its whole usage."""
+    """Prints one line for a usage error, without the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts = " and ".join(f"{count:,} {split}" for split, count in entry.splits.items())
         if options.name.startswith("folder:"):
             _check_folder(options.name)
-            print(f"{options.name}: {counts} images are whole; they are read where they are")
+            print(f"{options.name}: {counts} images are intact; they are read in place")
         else:
             target = prepare(options.name, options.data_dir, options.archives)
             size = sum(file.stat().st_size for file in target.iterdir())
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "stopped: run it again; finished downloads and shards are kept",
+            "stopped; run the command again to continue: finished downloads and shards are kept",
             file=sys.stderr,
         )
         return 130
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_folder(name: str) -> None:
-    """Decodes every image of a folder once, so that damage is found before a run finds it."""
+    """Decodes every image of a folder, to find damaged ones before a run does."""
     for split in ("train", "test"):
         source = folder.FolderSource(name.partition(":")[2], split)
         for index in range(len(source)):

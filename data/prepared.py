@@ -1,7 +1,7 @@
-"""Reads what is prepared: our own folders first, then TFDS's, by random access.
+"""Random access to prepared sets: our folders first, then TFDS's.
 
-Images come out as the bytes that went in and are decoded here, because only then can a damaged
-record be named by file and place. TensorFlow is never imported.
+Records are read as encoded bytes and decoded here, so that an error can name the file and record of
+a damaged image. TensorFlow is not imported.
 """
 
 import bisect
@@ -21,13 +21,13 @@ from data.catalog import Dataset
 from data.damage import Damaged, size_of
 from errors import UserError
 
-# Of what we write. To be raised with any change of it: folders of another version are not read.
+# Version of the sets that we write. Increase it with any change: other versions are not read.
 VERSION = "1.0.0"
 
-# Records read at a time into an array: more would only hold more encoded images in memory.
+# Records read at a time into an array: more would only use more memory for encoded images.
 BATCH = 4096
 
-# Where TFDS's own builders put the same images, and what they call our "test".
+# The folders of the same images prepared by TFDS's builders, and their name of our "test".
 TFDS_FOLDERS = {
     "mnist": ("mnist", "test"),
     "fashion_mnist": ("fashion_mnist", "test"),
@@ -39,7 +39,7 @@ TFDS_FOLDERS = {
 
 
 class Source(Protocol):
-    """One split, by random access. Picklable, so that worker processes can open it too."""
+    """Random access to one split. Picklable, so that worker processes can open it too."""
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -56,15 +56,15 @@ class Source(Protocol):
     def digest(self) -> str:
         """Returns a sha256 of the files' names below the set's folder, sizes and labels, in order.
 
-        Opens no image: a file edited without a change of its size goes unnoticed.
+        Opens no image: an edit that does not change a file's size is not detected.
         """
 
 
 class PreparedSource:
-    """A split of a prepared set.
+    """A split of a prepared set, in the order of its records.
 
-    In the order of its records, which is the archives' own where we wrote them. What we wrote of a
-    set that is sorted by class is read through one fixed permutation.
+    In sets that we wrote, records have the archives' order; a set of ours that is sorted by class
+    is read through one fixed permutation.
     """
 
     def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
@@ -72,7 +72,7 @@ class PreparedSource:
         self._open()
 
     def _open(self) -> None:
-        # Imported here: TFDS takes 0.4 s, and the table of sets is read without it.
+        # Imported here: it takes 0.4 s and is not needed to look up a set.
         import tensorflow_datasets as tfds
 
         dataset = self._dataset
@@ -112,7 +112,7 @@ class PreparedSource:
         return self._files[shard], record - (self._ends[shard - 1] if shard else 0)
 
     def digest(self) -> str:
-        """Returns a sha256 of the shards' names and sizes; labels lie within them."""
+        """Returns a sha256 of the shards' names and sizes; the labels are inside the shards."""
         listed = [(Path(file).name, size_of(file)) for file in self._files]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
@@ -122,7 +122,7 @@ class PreparedSource:
             raise IndexError(f"image {index} of {len(self)}")
         try:
             record = self._records[int(self._order[index])]
-        except Exception as error:  # The reader's C++ library names no narrower class.
+        except Exception as error:  # The reader's C++ library raises no narrower class.
             raise Damaged(*self.place(index), f"cannot be read ({error})") from error
         return self._parse(record, index)
 
@@ -133,7 +133,7 @@ class PreparedSource:
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns all images, uint8 [N, H, W, C], and labels, int32 [N]; raises Damaged.
 
-        Reads in batches, which takes half the time; images must be of one shape.
+        Images must have one shape. Reading in batches takes half the time.
         """
         assert self._dataset.shape is not None
         pixels = np.empty((len(self), *self._dataset.shape), np.uint8)
@@ -144,19 +144,19 @@ class PreparedSource:
                 records = self._records.__getitems__([int(self._order[index]) for index in batch])
                 examples = [self._parse(*pair) for pair in zip(records, batch, strict=True)]
             except Exception:
-                # A batch does not say which record it was (and may hold an empty one in its
-                # place, without an error): one at a time does.
+                # A batch does not tell which record failed (and may have an empty record instead
+                # of an error), so read them one at a time.
                 examples = [self.encoded(index) for index in batch]
             for index, (encoded, label) in zip(batch, examples, strict=True):
                 pixels[index], labels[index] = self._decode(encoded, index), label
         return pixels, labels
 
     def _parse(self, record: bytes, index: int) -> tuple[bytes, int]:
-        # TFDS's own parser handles any set of features and takes twenty times as long.
+        # TFDS's parser handles any set of features and takes twenty times as long.
         from tensorflow_datasets.proto import tf_example_pb2
 
-        if not record:  # What the reader gives, without an error, for a file that is empty.
-            raise Damaged(*self.place(index), "cannot be read (there is nothing)")
+        if not record:  # The reader returns this for an empty file, without an error.
+            raise Damaged(*self.place(index), "cannot be read (the record is empty)")
         try:
             feature = tf_example_pb2.Example.FromString(record).features.feature
             (encoded,) = feature["image"].bytes_list.value
@@ -180,18 +180,18 @@ class PreparedSource:
 
 
 def data_directory(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Returns the argument, else TFDS_DATA_DIR, else TFDS's own default."""
+    """Returns the argument, else TFDS_DATA_DIR, else TFDS's default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(chosen).expanduser()
 
 
 def folder_name(dataset: Dataset) -> str:
-    """Returns the folder, under a data directory, of a set that we prepared."""
+    """Returns the name, in a data directory, of the folder of a set that we prepared."""
     return "convnet_" + re.sub(r"[^a-z0-9]+", "_", dataset.name)
 
 
 def locate(dataset: Dataset, split: str, data_dir: Path) -> tuple[Path, str]:
-    """Returns the folder of a prepared set and the name that the split has in it.
+    """Returns the folder of a prepared set and the split's name in it.
 
     Raises UserError with the command to run if the set is not prepared.
     """
@@ -204,7 +204,7 @@ def locate(dataset: Dataset, split: str, data_dir: Path) -> tuple[Path, str]:
         try:
             formats[version] = json.loads((version / "dataset_info.json").read_text())["fileFormat"]
         except (OSError, ValueError, KeyError):
-            continue  # Not a folder that TFDS finished.
+            continue  # Not a complete TFDS folder.
         if formats[version] == "array_record":
             return version, test if split == "test" else split
     archives = " --archives=DIR" if dataset.name == "imagenet2012" else ""

@@ -1,19 +1,18 @@
 """`fashion_mnist_scenes`: Fashion-MNIST's items in front of photographs, 32×32 pixels in colour.
 
 Made as Larochelle et al. 2007 made MNIST's digits on image backgrounds. Image i of a split shows
-item i of the same split of Fashion-MNIST: scaled, rotated, shifted, tinted, and blended by its own
-brightness over a random patch of one of the two photographs that scikit-learn ships. Each
-photograph is cut into 15 tiles; training shows patches of ten of them, testing of the other five.
+item i of the same split of Fashion-MNIST: scaled, rotated, shifted, tinted, and alpha-blended by
+its brightness over a random patch of one of the two photographs that come with scikit-learn. Each
+photograph is cut into 15 tiles; ten of them are for training, the other five for testing.
 
 Every draw is a function of (split, i), and only operations that IEEE 754 rounds exactly are used
-(no sine, no sum over an axis), so that the same bytes come out on every machine. They are pinned
-as arrays, not as PNG files, whose bytes depend on the version of zlib. The photographs are JPEG
-without subsampled colours, which decoders can still round differently by a level: their decoded
-pixels are pinned too and compared first. What differs is refused, since results on it could not be
-compared with results on the set.
+(no sine, no sum over an axis), so that every machine makes the same bytes. Their checksums are
+those of arrays, not of PNG files, whose bytes depend on the version of zlib. The photographs are
+JPEG without chroma subsampling; decoders may still differ by one level, so the checksum of their
+decoded pixels is verified first. A difference is an error, because results would not be comparable.
 
-The difficulty is frozen: other ranges are another data set and need another name. LeNet-5 (seed 0,
-20 epochs of configs/lenet5.py) errs on 29.7% of the test images.
+The difficulty is fixed: a set with other ranges needs another name. LeNet-5 (seed 0, 20 epochs of
+configs/lenet5.py) has an error of 29.7% on the test images.
 """
 
 import dataclasses
@@ -39,19 +38,19 @@ IMAGES = {  # sha256 of a split's images, uint8 [N, 32, 32, 3], and then its lab
     "train": "bbb7c90b87110868a153c04404cdd314bcc45319d2caaa0ac7e4f7c658cddba8",
     "test": "b906445461922c1f1617f3e1b98c197df8c76d494d3bb9e6268af687f6457817",
 }
-ROWS, COLUMNS = 3, 5  # of tiles in a photograph; those where (row + column) % 3 is 2 are for tests
+ROWS, COLUMNS = 3, 5  # tiles of a photograph; those with (row + column) % 3 == 2 are for testing
 SEEDS = {"train": 0, "test": 1}
-CHUNK = 1000  # images made at a time; changes no pixel
+CHUNK = 1000  # images made at a time; does not change the result
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranges:
-    """What the draws are uniform between: the difficulty of the set.
+    """The ranges of the uniform draws, which set the difficulty.
 
-    patch: pixels a side in the photograph. gain: on each channel of the patch. scale: pixels of the
-    scene a pixel of the item. half_turn: tangent of half the angle, counter-clockwise. shift: of
-    the item's centre, in pixels. tint: of each channel, 1 being full light. opacity: of the item
-    where it is brightest.
+    patch: side in pixels of the photograph. gain: factor of each channel of the patch. scale: scene
+    pixels per item pixel. half_turn: tangent of half the angle, counter-clockwise. shift: of the
+    item's centre, in pixels. tint: of each channel; 1 is white. opacity: at the item's brightest
+    pixels.
     """
 
     patch: tuple[float, float] = (32, 64)
@@ -79,17 +78,17 @@ def _examples(dataset: Dataset, split: str, paths: Mapping[str, Path]) -> Exampl
         for image, label in zip(chunk, labels_left, strict=False):
             yield encode_png(image), int(label)
     digest.update(labels.tobytes())
-    # Before the records have their name: a set that differs by a pixel is not kept.
+    # Raised before the records get their final name, so that a differing set is not kept.
     if digest.hexdigest() != IMAGES[split]:
         raise UserError(
-            f"{dataset.name}: the {split} images made here are not the pinned ones "
+            f"{dataset.name}: the {split} images made here are not the expected ones "
             f"(sha256 {digest.hexdigest()}, expected {IMAGES[split]})"
         )
 
 
 def photographs() -> np.ndarray:
-    """The two photographs, uint8 [2, 427, 640, 3]; UserError if they are not those of the set."""
-    # Imported here: scikit-learn is slow to import and needed once, when the set is prepared.
+    """The two photographs, uint8 [2, 427, 640, 3]; UserError if their pixels differ."""
+    # Imported here: scikit-learn is slow to import and needed only to prepare the set.
     from sklearn.datasets import load_sample_image
 
     found = []
@@ -97,8 +96,8 @@ def photographs() -> np.ndarray:
         pixels = load_sample_image(name)
         if hashlib.sha256(pixels.tobytes()).hexdigest() != pinned:
             raise UserError(
-                f"scikit-learn's {name}: its decoded pixels are not those that this set is made "
-                "of; install Pillow from PyPI (libjpeg-turbo) and scikit-learn 1.5 or newer"
+                f"scikit-learn's {name}: its decoded pixels are not the expected ones; install "
+                "Pillow from PyPI (libjpeg-turbo) and scikit-learn 1.5 or newer"
             )
         found.append(pixels)
     return np.stack(found)
@@ -138,7 +137,7 @@ def _tiles(split: str, photos: np.ndarray) -> np.ndarray:
 
 
 def _backgrounds(draws: np.ndarray, tiles: np.ndarray) -> np.ndarray:
-    """A patch of a tile for each row of draws, [n, 32, 32, 3] in 0..255, half of them mirrored."""
+    """One patch per row of draws, [n, 32, 32, 3] in 0..255, mirrored with probability 0.5."""
     which = (draws[:, 0] * len(tiles)).astype(np.int64)
     side = _between(RANGES.patch, draws[:, 1])[:, None]
     pixel = (np.arange(SIDE) + 0.5) / SIDE * side - 0.5
@@ -151,7 +150,7 @@ def _backgrounds(draws: np.ndarray, tiles: np.ndarray) -> np.ndarray:
 
 
 def _placed(draws: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """The items scaled, turned and shifted, [n, 32, 32, 1] in 0..255, 0 around them."""
+    """The items scaled, rotated and shifted, [n, 32, 32, 1] in 0..255, on a background of 0."""
     scale = _between(RANGES.scale, draws[:, 0])[:, None, None]
     half = _between(RANGES.half_turn, draws[:, 1])[:, None, None]
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
@@ -172,7 +171,7 @@ def _placed(draws: np.ndarray, items: np.ndarray) -> np.ndarray:
 def _bilinear(
     images: np.ndarray, which: np.ndarray, down: np.ndarray, right: np.ndarray
 ) -> np.ndarray:
-    """images[which] at places [n, 32, 32], interpolated; outside, the edge is repeated."""
+    """images[which] at positions [n, 32, 32], interpolated; edges are repeated outside."""
     down = np.clip(down, 0, images.shape[1] - 1)
     right = np.clip(right, 0, images.shape[2] - 1)
     top = np.minimum(down.astype(np.int64), images.shape[1] - 2)

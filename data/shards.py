@@ -1,6 +1,6 @@
-"""What a family's file hands to the builder: encoded images with labels, cut into shards.
+"""The builder's input: encoded images with labels, in shards.
 
-Apart from the builder, because the builder imports TFDS.
+Apart from `builder.py`, which imports TFDS.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,14 +10,14 @@ Examples = Iterator[tuple[bytes, int]]
 """(encoded image, label) in source order."""
 
 Shards = Sequence[Callable[[], Examples]]
-"""The shards of one split. They are called in their order, each at most once; some may be left out,
-when they are on disk already."""
+"""The shards of one split. They are called in order, each at most once; those that are already on
+disk are not called."""
 
 
 def in_shards(examples: Iterable[tuple[bytes, int]], count: int, per_shard: int) -> Shards:
-    """Cuts a stream of about `count` examples into shards of `per_shard`; the last takes the rest.
+    """Cuts a stream of about `count` examples into shards of `per_shard`; the last has the rest.
 
-    The stream may turn out longer or shorter than `count`: whoever writes the shards counts.
+    The stream may be longer or shorter than `count`; the builder checks the number.
     """
     stream = enumerate(examples)
     full = max(0, (count - 1) // per_shard)
@@ -31,7 +31,7 @@ def in_shards(examples: Iterable[tuple[bytes, int]], count: int, per_shard: int)
 def _between(
     stream: Iterator[tuple[int, tuple[bytes, int]]], start: int, stop: int | None
 ) -> Examples:
-    """Goes on in the shared stream: over shards that were left out, then through its own."""
+    """Continues the shared stream: skips to `start`, yields up to `stop`."""
     for place, example in stream:
         if place >= start:
             yield example

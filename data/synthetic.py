@@ -1,7 +1,7 @@
-"""A made-up data set of any shape: what tests and dry runs of big networks use instead of data.
+"""A synthetic data set of any shape, for tests and dry runs of large networks.
 
-Each class is a fixed low-frequency pattern, each image that pattern plus noise: a small network
-learns it in a few steps, so that "the loss falls" can be tested without real data.
+Each class is a fixed low-frequency pattern, each image that pattern plus noise. A small network
+learns it in a few steps, so that tests without real data can see the loss fall.
 """
 
 import re
@@ -20,7 +20,7 @@ LARGEST_SIDE = 4096  # as config.data.size
 
 
 def describe(name: str, parameters: str) -> Dataset:
-    """Returns the set that HxWxC:CLASSES[:TRAIN[:TEST]] describes. Raises UserError."""
+    """Returns the set described by HxWxC:CLASSES[:TRAIN[:TEST]]; raises UserError."""
     number = r"([1-9]\d*)"
     pattern = rf"{number}x{number}x([13]):{number}(?::{number})?(?::{number})?"
     match = re.fullmatch(pattern, parameters)
@@ -43,7 +43,7 @@ def splits(dataset: Dataset, paths: Mapping[str, Path]) -> dict[str, Shards]:
 
 
 def examples(dataset: Dataset, split: str) -> Examples:
-    """Yields (PNG bytes, label) for every image of a split, labels going round the classes."""
+    """Yields (PNG bytes, label) for every image of a split, cycling through the classes."""
     assert dataset.shape is not None
     height, width, channels = dataset.shape
     # RandomState's streams are frozen by NumPy's policy; Generator's may change between versions.

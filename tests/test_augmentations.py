@@ -16,7 +16,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.float32
 
 
 def many(function, count, image, seed=0, **keywords):
-    """The function under `count` keys on the same image."""
+    """The function applied to one image with `count` keys."""
     keys = jax.random.split(jax.random.key(seed), count)
     return np.asarray(
         jax.jit(jax.vmap(lambda key: function(key, jnp.asarray(image), **keywords)))(keys)
@@ -68,7 +68,7 @@ def test_warp_agrees_with_scipy_on_the_forward_matrix(shift, zoom, squeeze, shea
 
 
 def test_affine_draws_stay_in_their_ranges_and_fill_them():
-    """The moments of a smooth blob show what was done to it."""
+    """The moments of a smooth blob determine the transformation."""
     axis = np.arange(41) - 20.0
     blob = np.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * 3.0**2))
     image = (100 * blob).astype(np.float32)[:, :, None]
@@ -128,7 +128,7 @@ BOX_CASES = [(0, 0, 40, 30), (3, 5, 20, 20), (2.5, 1.25, 33.3, 21.7), (10, 10, 6
 
 @pytest.mark.parametrize("box", BOX_CASES)
 def test_both_engines_resample_with_the_same_filter(box):
-    """The jitted step's to rounding of floats, the workers' to whole grey levels."""
+    """The jitted step agrees up to float rounding, the workers up to rounding to integers."""
     image = np.random.default_rng(1).integers(0, 256, (40, 30, 3)).astype(np.uint8)
     expected = triangle_resample(image.astype(np.float64), box, 12)
     on_device = boxes.resample(jnp.asarray(image, jnp.float32), box, 12)

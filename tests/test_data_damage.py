@@ -242,7 +242,7 @@ def test_imagenet_that_is_not_whole(
 def test_a_tar_that_ends_between_two_members_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python's tarfile takes a header that is cut off for the end of the archive."""
+    """Python's tarfile treats a truncated header as the end of the archive."""
     files = imagenet_files()
     val = files["ILSVRC2012_img_val.tar"]
     second = val.index(b"ILSVRC2012_val_00000002")
@@ -296,7 +296,7 @@ def test_a_damaged_record_leaves_the_others_readable(tmp_path: Path) -> None:
     pixels, _ = data.load_arrays(SMALL, "train", tmp_path)
     path = shard(SMALL, "train", tmp_path)
     whole = path.read_bytes()
-    # Inside the compressed pixels of image 20, which stand in the record as they are.
+    # Inside the compressed pixels of image 20, which the record stores unchanged.
     encoded, _ = data.open_split(SMALL, "train", tmp_path).encoded(20)
     position = whole.index(encoded[60:90])
     path.write_bytes(whole[:position] + b"\0" + whole[position + 1 :])
@@ -318,7 +318,7 @@ def test_a_damaged_record_leaves_the_others_readable(tmp_path: Path) -> None:
         (images.encode_png(COLOUR[0]), -1, "label -1, valid are 0 to 9"),
         (images.encode_png(COLOUR[0, :1, :1]), 3, "an image of 1×1 pixels"),
         (images.encode_png(COLOUR[0, :30]), 3, "an image of (30, 32, 3), not (32, 32, 3)"),
-        (images.encode_png(COLOUR[0])[:-500], 3, "not a whole image (image file is truncated"),
+        (images.encode_png(COLOUR[0])[:-500], 3, "not a complete image (image file is truncated"),
         (b"", 3, "neither a PNG nor a JPEG image"),
         (b"GIF89a" + bytes(50), 3, "neither a PNG nor a JPEG image"),
     ],
@@ -330,7 +330,7 @@ def test_records_whose_content_is_wrong(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Records that are stored whole, but hold what the set cannot hold."""
+    """Intact records with contents that are invalid in this set."""
     entry = dataclasses.replace(data.DATASETS["cifar10"], splits={"train": 3, "test": 3})
     good = (images.encode_png(COLOUR[0]), 3)
     lenient = dataclasses.replace(entry, classes=1000, class_names=None)
@@ -373,8 +373,8 @@ def tiny() -> bytes:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (archives.photograph(0, (60, 40))[:-200], "not a whole image (image file is truncated"),
-        (archives.photograph(0, (60, 40))[:30], "not a whole image"),
+        (archives.photograph(0, (60, 40))[:-200], "not a complete image (image file is truncated"),
+        (archives.photograph(0, (60, 40))[:30], "not a complete image"),
         (archives.photograph(0, (60, 40))[:2], "neither a PNG nor a JPEG image"),
         (tiny(), "an image of 1×1 pixels"),
         (b"", "neither a PNG nor a JPEG image"),
@@ -396,7 +396,7 @@ def test_png_with_a_flipped_bit_is_noticed() -> None:
     for position in range(start, end, 97):
         broken = whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :]
         assert zlib.crc32(broken[start:end]) != zlib.crc32(whole[start:end])
-        with pytest.raises(ValueError, match=r"not a whole image|neither"):
+        with pytest.raises(ValueError, match=r"not a complete image|neither"):
             images.decode(broken, 3)
 
 
@@ -436,10 +436,10 @@ def test_folders_that_are_no_data_set(pictures: Path) -> None:
     assert "has train but no test folder" in message(pictures)
 
 
-def test_one_image_alone_cannot_be_split(tmp_path: Path) -> None:
+def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "a.png")
-    assert "there are too few" in refusal(lambda: data.dataset(f"folder:{tmp_path}"), UserError)
+    assert "too few images" in refusal(lambda: data.dataset(f"folder:{tmp_path}"), UserError)
 
 
 def test_damage_survives_the_way_home_from_a_worker() -> None:
@@ -456,5 +456,5 @@ def test_damage_survives_the_way_home_from_a_worker() -> None:
 def test_a_sixteen_bit_stream_cut_off() -> None:
     stream = io.BytesIO()
     Image.new("I;16", (64, 64), 700).save(stream, "PNG")
-    with pytest.raises(ValueError, match="not a whole image"):
+    with pytest.raises(ValueError, match="not a complete image"):
         images.decode(stream.getvalue()[:-40], 1)

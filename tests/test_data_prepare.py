@@ -233,7 +233,7 @@ def records(target: Path) -> dict[str, bytes]:
 def goes_on(
     home: Path, done: int, straight: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prepares again and asserts that `done` shards were taken and the records are the same."""
+    """Prepares again; asserts that `done` shards were reused and the records are the same."""
     written, write = list[Path](), tfds.core.ExampleWriter.write
 
     def count(writer: Any, path: Path, examples: Any) -> None:
@@ -273,7 +273,7 @@ def test_a_preparation_that_is_interrupted_goes_on_with_its_shards(
 def test_a_preparation_that_is_killed_goes_on_with_its_shards(
     in_four_shards: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a kill leaves: TFDS's folder with shards that are whole and one that is not."""
+    """The state after a kill: TFDS's folder with complete shards and an incomplete one."""
     home = tmp_path / "cut" / "convnet_imagenette"
     left = home / "incomplete.XXXXXX_1.0.0"
     left.mkdir(parents=True)
@@ -284,7 +284,7 @@ def test_a_preparation_that_is_killed_goes_on_with_its_shards(
 
 
 def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: the same call of the system fails."""
+    """A limit on file size simulates a full disk: the same system call fails."""
     run = python(
         """
 import resource, sys
@@ -370,7 +370,7 @@ def test_command_line_checks_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
             (tmp_path / split / kind).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / split / kind / "a.png")
     assert prepare.main([f"folder:{tmp_path}"]) == 0
-    assert "2 train and 2 test images are whole" in capsys.readouterr().out
+    assert "2 train and 2 test images are intact" in capsys.readouterr().out
     (tmp_path / "train" / "cat" / "a.png").write_bytes(b"no image")
     assert prepare.main([f"folder:{tmp_path}"]) == 2
     told = capsys.readouterr().err

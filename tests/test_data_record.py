@@ -26,7 +26,7 @@ CLASSES = ("cat", "dog", "owl")
 
 
 def picture(path: pathlib.Path, seed: int, side: int = 20) -> None:
-    """Pixels at random; the side also decides the size of the file."""
+    """Random pixels; the side determines the size of the file."""
     pixels = np.random.RandomState(seed).randint(0, 256, (side, side, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path)
 
@@ -66,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def images(
     made: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> pathlib.Path:
-    """The images of a copy of both, to change; run/ and images/ are in the working directory."""
+    """Copies run/ and images/ to the working directory; returns images/, for tests to change."""
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy" / "images"

@@ -226,7 +226,7 @@ def test_imagenette_keeps_the_files_and_mixes_the_classes(
 
 @pytest.fixture
 def imagenet() -> dict[str, bytes]:
-    """Three classes; the competition numbers them otherwise than their ids sort."""
+    """Three classes; the order of the competition's ids differs from that of the WordNet ids."""
     train = {
         f"{wordnet_id}.tar": archives.tar(
             {f"{wordnet_id}_{n}.JPEG": archives.photograph(10 * c + n) for n in range(2)}
@@ -268,7 +268,7 @@ def test_imagenet_is_never_downloaded() -> None:
 def test_what_tfds_prepared_is_read_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TFDS's own features and folder of CIFAR-10, written in its own, hashed order."""
+    """TFDS's features and folder of CIFAR-10, written in TFDS's hashed order."""
     pixels, labels = random_images(0, 50, 32, 32, 3), np.arange(50) % 10
 
     class Theirs(tfds.core.GeneratorBasedBuilder):
@@ -322,7 +322,7 @@ def test_names_that_are_none_are_refused_with_the_valid_ones(data_dir: str) -> N
             data.dataset(name)
     with pytest.raises(UserError, match="no split 'validation'; valid: train, test"):
         data.open_split("digits", "validation", data_dir)
-    with pytest.raises(UserError, match="images of many sizes"):
+    with pytest.raises(UserError, match="images vary in size"):
         data.load_arrays("imagenette", "train", data_dir)
 
 

@@ -26,7 +26,7 @@ from training.trained import load
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data_dir) -> pathlib.Path:
-    """What a run leaves: two checkpoints, of which the first is better on the validation images.
+    """A finished run: two checkpoints, the first of which is better on the validation images.
 
     The first 40 of 64 synthetic images would have trained it, the last 16 choose, 24 test. Its
     rows are counted here, image by image.
@@ -86,7 +86,7 @@ def evaluated(folders, *protocols, data_dir, **options):
 
 
 def numbers(report) -> dict:
-    """What must not depend on the machine, nor on how the work was divided."""
+    """The fields that must not depend on the machine, devices or batch size."""
     names = ("images", "top1", "top5", "classes", "confused", "multiply_adds", "views")
     return {name: report[name] for name in names}
 
@@ -190,7 +190,7 @@ def test_a_folder_of_images_of_many_sizes(run, data_dir, tmp_path):
     ("options", "words"),
     [
         ({"data_name": "synthetic:16x16x1:7:10:5"}, "not the 7 of synthetic"),
-        ({"split": "dev"}, "no 'dev' images; valid: train, validation, test"),
+        ({"split": "dev"}, "no such part; valid: train, validation, test"),
         ({"step": 5}, "no checkpoint of step 5; saved: 4, 8"),
         ({"data_name": "digits2"}, "no data set 'digits2'"),
     ],
@@ -221,7 +221,9 @@ def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp
 def test_runs_on_different_data_are_no_ensemble():
     names = ("synthetic:8x8x1:10:64:24", "synthetic:8x8x1:10:64:25")
     loaded: Any = [SimpleNamespace(config=lenet_config(**{"data.name": name})) for name in names]
-    with pytest.raises(UserError, match=f"b: trained on {names[1]}, a on {names[0]}; --data"):
+    with pytest.raises(
+        UserError, match=f"b: trained on {names[1]}, a on {names[0]}; name the data set"
+    ):
         evaluate.open_images(loaded, ("a", "b"), None, "test", None)
 
 

@@ -70,7 +70,7 @@ def test_one_device_and_eight_get_the_same_bits(data_dir):
 
 
 def test_both_engines_agree_on_images_of_one_size(data_dir):
-    """To rounding: they are two programs, and here on one device and on eight."""
+    """Equal up to rounding: two programs, on one device and on eight."""
     fields = {
         "name": "synthetic:12x12x3:4:70:20",
         "augment": ("random_crop(side=14)", "flip()", "photometric()", "pca_colour()"),
@@ -122,7 +122,7 @@ def test_the_face_of_the_pipeline(data_dir):
 
 
 def test_the_resident_split_is_an_argument_of_the_compiled_step(data_dir):
-    """Not a constant in it: a constant would be copied into every compiled program."""
+    """A constant would be copied into every compiled program."""
     pipeline = create(config(16, name="digits", normalize=("zca()",)), mesh(1), data_dir)
     inputs = pipeline.fetch(0)
     closed = jax.make_jaxpr(pipeline.prepare)(inputs, 0)
@@ -248,7 +248,7 @@ def test_a_part_can_be_cut():
         ({"batch_size": 12}, ["config.batch_size=12", "8 devices"]),
         ({"batch_size": 0}, ["config.batch_size=0", "8 devices"]),
         ({"eval_batch_size": 20}, ["config.eval.batch_size=20", "8 devices"]),
-        ({"batch_size": 128}, ["config.batch_size=128", "100 images"]),
+        ({"batch_size": 128}, ["config.batch_size=128", "at most 100"]),
         ({"validation": 100}, ["config.data.validation=100", "0 to 99"]),
         ({"validation": -1}, ["config.data.validation=-1", "0 to 99"]),
         ({"validation": 30, "train_images": 71}, ["config.data.train_images=71", "to 70"]),

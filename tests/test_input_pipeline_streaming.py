@@ -1,4 +1,4 @@
-"""The streaming engine on images of many sizes: the same bits whatever decodes them."""
+"""The streaming engine on images that vary in size: the same bits for any number of workers."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ FIELDS: dict[str, Any] = {"size": 16, "augment": AUGMENT, "normalize": ("scale()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """30 JPEGs, cuts of two real photographs in many sizes: 21 to train, 9 to test."""
+    """30 JPEGs of various sizes, cut from two photographs: 21 for training, 9 for testing."""
     root = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
     for name, photograph in zip(("china", "flower"), load_sample_images().images, strict=True):
@@ -47,7 +47,7 @@ def pipeline(folder, devices=1, **fields):
 
 
 def digest(made, steps):
-    """One sum over batches of those steps, and over a pass of the test part."""
+    """A checksum over the batches of those steps and a pass over the test part."""
     total = hashlib.sha256()
     for batch in (*map(made.batch, steps), *made.evaluation("test")):
         for name in sorted(batch):
@@ -111,7 +111,7 @@ def fresh(folder, tmp_path, ending):
 
 
 def test_a_fresh_process_gets_the_same_bits_and_ends_without_a_word(folder, tmp_path):
-    """With workers of training and of an abandoned pass still there when it ends."""
+    """Workers of training and of an abandoned pass are still running when it ends."""
     expected = digest(pipeline(folder), STEPS[:-1])
     process = fresh(folder, tmp_path, "pass")
     printed, complaints = process.communicate()
@@ -121,7 +121,7 @@ def test_a_fresh_process_gets_the_same_bits_and_ends_without_a_word(folder, tmp_
 
 @pytest.mark.slow
 def test_workers_end_when_the_program_is_killed(folder, tmp_path):
-    """They hold the other end of its standard output: the pipe ends when all of them have."""
+    """The workers inherit its standard output: the pipe closes when all of them have ended."""
     process = fresh(folder, tmp_path, "print('ready', flush=True); import time; time.sleep(600)")
     assert process.stdout.readline()
     assert process.stdout.readline() == "ready\n"
@@ -131,7 +131,7 @@ def test_workers_end_when_the_program_is_killed(folder, tmp_path):
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_the_union_of_the_hosts_is_the_batch(hosts):
-    """Each host loads its own places of the batch; together they are what one host loads."""
+    """Each host loads its own rows of the batch; together they are the batch of one host."""
     loader, made = Loader(Indexed(50), 0, 50, False), recipe.read(config().data, (2, 2, 1))
     alone = batches(Examples(loader, made, 0, 8, np.arange(8)))
     parts = [batches(Examples(loader, made, 0, 8, rows)) for rows in np.split(np.arange(8), hosts)]
@@ -176,7 +176,7 @@ def test_each_epoch_is_a_permutation(count):
 
 
 def test_test_images_are_the_centre_of_the_short_side(folder):
-    """By Pillow alone: the short side to 18 (16 · 256 / 224), then the middle 16 × 16."""
+    """Expected values by Pillow only: short side 18 (16 · 256 / 224), then the middle 16 × 16."""
     made = pipeline(folder, normalize=())
     seen = np.concatenate([np.asarray(batch["image"]) for batch in made.evaluation("test")])
     for index in range(9):
@@ -191,7 +191,7 @@ def test_test_images_are_the_centre_of_the_short_side(folder):
 
 
 def test_training_and_test_images_go_through_the_same_filter(folder):
-    """A random crop at the test's short side, in the middle, is the test image itself."""
+    """A random crop at the test's short side and in the middle equals the test image."""
     source = create_source(folder)
     made = recipe.read(config(**{**FIELDS, "augment": ("random_crop(side=18)",)}).data, None)
     operation = made.augment[0].operation.apply
@@ -228,7 +228,7 @@ def test_evenly_spaced_images():
 
 @pytest.fixture
 def harmed(folder, tmp_path):
-    """The folder again with the first training and test images cut off in the middle."""
+    """A copy of the folder with the first training and test images truncated."""
     for split in ("train", "test"):
         for file in sorted((folder / split).glob("*/*.jpg")):
             copy = tmp_path / split / file.parent.name / file.name
@@ -269,7 +269,7 @@ def test_damaged_images_are_skipped_and_counted_where_the_config_asks(harmed):
 
 
 def test_damage_is_counted_over_restarts_and_processes(harmed, tmp_path):
-    """A run cut off after training, and one that goes on with the test; another process's file."""
+    """A run killed after training, its resume with the test, and the file of another process."""
     root, _ = harmed
     first = pipeline(root, on_damage="skip", normalize=("channel_mean()",))
     first.keep_damage(tmp_path)

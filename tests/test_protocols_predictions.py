@@ -43,7 +43,7 @@ def lenet(**fields) -> Network:
 
 
 def trained(network: Network, *calls: str, seed: int = 0, statistics=None) -> Trained:
-    """A network with weights from the seed; its data are scaled to 0..1 unless `calls` say else."""
+    """A network with weights from the seed; its data are scaled to 0..1 unless `calls` is given."""
     data = {**DATA, "normalize": calls or ("scale()",)}
     record: Any = SimpleNamespace(statistics=statistics or {})
     draws = np.random.RandomState(seed)
@@ -68,7 +68,7 @@ def images(count: int, height: int = 18, width: int = 18, channels: int = 1) -> 
 
 
 def logits(run: Trained, pixels: np.ndarray) -> np.ndarray:
-    """Of the network itself, on images that are cut already."""
+    """The network's posteriors of images that are already cut."""
     return np.asarray(apply(run.network, run.variables, jnp.asarray(pixels, jnp.float32) / 255))
 
 
@@ -142,7 +142,7 @@ def test_dense_averages_scores_over_positions_then_posteriors_over_flips_and_sca
     )
     scores = own.predict(x, own.protocol("dense:sides=336,average=scores"))
     np.testing.assert_allclose(scores, softmax((straight + mirrored) / 2), atol=2e-6)
-    # Two scales: the mean of what each gives alone.
+    # Two scales: the mean of the results of each.
     both = own.predict(x, own.protocol("multi_scale:sides=336+224"))
     single = own.predict(x, own.protocol("dense:sides=224"))
     np.testing.assert_allclose(both, (found + single) / 2, atol=2e-6)
@@ -195,7 +195,7 @@ def test_images_of_many_sizes_are_cut_one_by_one(run):
     for text in ("ten_crop", "dense:sides=320,flip=0"):
         protocol = own.protocol(text)
         together = own.predict(many, protocol)
-        # In a batch of its own, and in another place of one.
+        # In a batch of one, and at another position of a batch.
         np.testing.assert_allclose(own.predict(many[1:3], protocol), together[1:3], atol=2e-6)
         # On the device the same views are cut, without rounding to whole grey levels.
         for row in (0, 1):
