@@ -135,8 +135,8 @@ def test_ten_steps_agree(form) -> None:
 def test_negative_padding_cuts_pixels_off(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "_pays", lambda *_: ALL_NATIVE)
     draw = np.random.default_rng(0)
-    x = draw.standard_normal((2, 6, 6, 2), dtype=np.float32)
-    kernel = draw.standard_normal((3, 3, 2, 4), dtype=np.float32)
+    x = jnp.asarray(draw.standard_normal((2, 6, 6, 2), dtype=np.float32))
+    kernel = jnp.asarray(draw.standard_normal((3, 3, 2, 4), dtype=np.float32))
     with convolution.formed(form):
         cut = convolution.convolve(x, kernel, 1, ((0, 1), (-1, 0)), 1)
         whole = convolution.convolve(x[:, :, 1:], kernel, 1, ((0, 1), (0, 0)), 1)
