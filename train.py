@@ -73,6 +73,10 @@ def main() -> None:
         return dry_run(config)
     if workdir is None:
         raise UserError("--workdir is missing; see --help")
+    result = workdirs.read_only_result(pathlib.Path(workdir), config.to_dict())
+    if result is not None:  # nothing is left to do, and the folder of others needs no lock
+        print(f"finished already\n{progress.result_table(result)}")
+        return
     try:
         train_and_evaluate(config, workdir, data_dir=given.data_dir, extend=given.extend)
     except preemption.Preempted as stop:

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -174,8 +175,12 @@ def _own(loaded: Example) -> Example:
 
 
 def _end_with_the_program(worker: int, workers: int) -> None:
-    """Makes a worker process exit also if its parent process is killed."""
+    """Makes a worker process exit also if its parent process is killed.
+
+    Ctrl-C, which a terminal sends to workers too, is left to the parent process.
+    """
     del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     program = multiprocessing.parent_process()
     assert program is not None
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import pathlib
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -68,6 +69,12 @@ def plain(folder):
 def test_worker_processes_change_no_bit_and_leave_none_behind(folder, plain, workers):
     made = pipeline(folder, workers=workers)
     assert digest(made, STEPS) == plain
+    made.batch(STEPS[-1] + 1)
+    for worker in multiprocessing.active_children():
+        # A terminal sends Ctrl-C to them too: proc(5), bit n - 1 is signal n.
+        status = pathlib.Path(f"/proc/{worker.pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert ignored >> (signal.SIGINT - 1) & 1
     made.close()
     assert multiprocessing.active_children() == []
 

@@ -17,7 +17,7 @@ import train
 from errors import UserError
 from startup import command_line, environment
 from tests.toy import lenet_config
-from training import metrics, workdirs
+from training import metrics, trained, workdirs
 from training.workdirs import FOLDER
 
 
@@ -87,6 +87,34 @@ def test_a_result_is_not_rewritten_from_fewer_rows(workdir: pathlib.Path, data_d
         train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
     assert (workdir / "result.json").read_bytes() == result
     assert (workdir / metrics.FILE).read_bytes() == kept
+
+
+def test_use_refuses_a_config_that_the_weights_were_not_trained_by(
+    workdir: pathlib.Path,
+) -> None:
+    trained.load(workdir)
+    workdirs.write_json(workdir / "config.json", lenet_config(seed=1).to_dict())
+    with pytest.raises(UserError, match=r"a checkpoint of another config than .* config\.json"):
+        trained.load(workdir)
+    workdirs.write_json(workdir / "config.json", {"seed": 1})
+    with pytest.raises(UserError, match=r"config\.json: config\.\w+: is missing"):
+        trained.load(workdir)
+
+
+def test_a_finished_run_that_one_may_only_read_gives_its_result(
+    workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = lenet_config().to_dict()
+    assert workdirs.read_only_result(workdir, config) is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    before = {path.name: path.stat().st_mtime_ns for path in workdir.iterdir()}
+    result = workdirs.read_only_result(workdir, config)
+    assert result == json.loads((workdir / "result.json").read_text())
+    assert before == {path.name: path.stat().st_mtime_ns for path in workdir.iterdir()}
+    with pytest.raises(UserError, match="another config: seed 0 there, 1 here"):
+        workdirs.read_only_result(workdir, lenet_config(seed=1).to_dict())
+    (workdir / "result.json").unlink()
+    assert workdirs.read_only_result(workdir, config) is None
 
 
 def test_a_value_edited_in_a_row_is_noticed(workdir: pathlib.Path, data_dir: str) -> None:

@@ -16,13 +16,14 @@ import input_pipeline
 import sharding
 from augmentations import recipe as recipes
 from augmentations.recipe import Recipe
+from configs import fields
 from errors import UserError
 from startup import xla_settings
 from training import data_record, experiment, metrics
 from training.checkpoints import Checkpoints
 from training.data_record import DataRecord
 from training.step import TrainState
-from training.workdirs import CONFIG, DATA, FOLDER, read_object
+from training.workdirs import CONFIG, DATA, FOLDER, config_digest, read_object
 
 xla_settings.apply()  # in time where a notebook has not computed anything yet
 
@@ -88,6 +89,10 @@ def load(
     if not (workdir / CONFIG).exists():
         raise UserError(f"{workdir}: no run here (it has no {CONFIG})")
     config = ConfigDict(read_object(workdir / CONFIG)).lock()
+    try:
+        fields.check(config)
+    except UserError as error:
+        raise UserError(f"{workdir / CONFIG}: {error}") from None
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     record = data_record.read(workdir)
@@ -100,7 +105,8 @@ def load(
     traced = experiment.create_network(config.model, recipe.image_shape, record.dataset.classes)
     with Checkpoints(workdir, keep=config.checkpoint.keep, read_only=True) as checkpoints:
         wanted = _step(workdir, step, checkpoints.steps)
-        checkpoints.require_made_of(wanted, {"data": record.sha256})
+        made_of = {"config": config_digest(config.to_dict()), "data": record.sha256}
+        checkpoints.require_made_of(wanted, made_of)
         like = _for_use(traced.variables, config, mesh or sharding.create_mesh())
         state = checkpoints.restore(wanted, like)
     network = traced.network.clone(heads=tuple(config.eval.heads))

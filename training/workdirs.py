@@ -167,6 +167,20 @@ def adopt_config(
     write_json(path, config)
 
 
+def read_only_result(workdir: pathlib.Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """result.json of a finished run in a folder that cannot be written; None for other folders.
+
+    Raises UserError if it is of another config.
+    """
+    if os.access(workdir, os.W_OK) or not (workdir / RESULT).exists():
+        return None
+    adopt_config(workdir, config, extend=False, steps=len)
+    result = read_object(workdir / RESULT)
+    if not {"last", "validation_best", "test_best"} <= result.keys():
+        raise UserError(f"{workdir / RESULT}: is damaged, it is no result of a run")
+    return result
+
+
 def config_digest(config: dict[str, Any]) -> str:
     """sha256 of a config without its duration, which --extend may change."""
     fields = {name: value for name, value in config.items() if name != "duration"}
