@@ -38,6 +38,7 @@ check: $(TESTING)
 	$(BIN)/mypy .
 	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
+	$(BIN)/python -m inspection.transcript --check docs/quiz.md
 	$(BIN)/python -m pytest -m learns tests/test_learning.py
 
 # The 20- and 56-layer networks of He et al. 2016a, Fig. 1, plain and residual, with plain-44 and

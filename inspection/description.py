@@ -45,6 +45,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "multiply_adds": description.cost.multiply_adds,
         "input_shape": description.cost.input_shape,
         "layers": [layer_json(layer) for layer in description.cost.layers],
+        "skips": description.network.skips._asdict(),
         "source": description.preset.source,
         "published": published(description),
         "deviations": list(description.preset.deviations),
@@ -74,6 +75,9 @@ def page(description: Description) -> Iterator[str]:
     yield from _table(measured)
     if any(map(_is_own_word, measured.layers)):
         yield "* by the layer's own formula; all others are counted in the traced network"
+    if description.network.skips.counts:
+        yield ""
+        yield from _item(_skips(description.network), bullet="")
     if printed := published(description):
         yield ""
         yield "published"
@@ -102,6 +106,19 @@ def page(description: Description) -> Iterator[str]:
         for entry in entries:
             yield from _item(entry.where, f"printed: {entry.printed}", f"counted: {entry.counted}")
             yield from _item(entry.reason, bullet="    ")
+
+
+def _skips(network: models.Network) -> str:
+    """The skip connections in words: "8 skip connections, 3 with weights W_s: conv3_1, ..."."""
+    counts, weighted = network.skips
+    total = sum(counts.values())
+    if total > len(counts):
+        by_unit = ", ".join(f"{count} in {unit}" for unit, count in counts.items())
+        return f"{total} direct connections from layer to layer: {by_unit}"
+    text = f"{total} skip connections"
+    if len(weighted) == total:
+        return f"{text}, each with weights W_s"
+    return text + (f", {len(weighted)} with weights W_s: {', '.join(weighted)}" if weighted else "")
 
 
 def _item(*parts: str, bullet: str = "  - ") -> Iterator[str]:

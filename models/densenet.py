@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from models.layers import INITIALIZERS, AvgPool, BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
-from models.network import Network
+from models.network import Network, Skips
 from models.presets import Preset
 
 
@@ -78,6 +78,13 @@ class DenseNet(Network):
         if self.batch_norm_group < 0:
             raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
         super().__post_init__()
+
+    @property
+    def skips(self) -> Skips:
+        """Connections from each map of a block to each later layer: section 3, L(L + 1)/2."""
+        return Skips(
+            {f"dense{i}": count * (count + 1) // 2 for i, count in enumerate(self.blocks, start=1)}
+        )
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

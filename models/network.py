@@ -23,6 +23,18 @@ class Outputs(NamedTuple):
     captured: Mapping[str, jax.Array]
 
 
+class Skips(NamedTuple):
+    """The connections of a network that skip layers.
+
+    counts: their number, by the units that have them: one for each residual unit of a ResNet;
+    L(L + 1)/2 for a DenseNet's block of L layers, which counts those to the next layer, too.
+    weighted: the units whose connection has a weight matrix, W_s of He et al. 2016a, equation 2.
+    """
+
+    counts: Mapping[str, int] = {}
+    weighted: tuple[str, ...] = ()
+
+
 class Network(nn.Module):
     """Base class of all networks: common fields, input check, capture of layers, float32 logits.
 
@@ -46,6 +58,11 @@ class Network(nn.Module):
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits and side logits. To be defined by the subclass."""
         raise TypeError(f"{type(self).__name__} defines no forward pass")
+
+    @property
+    def skips(self) -> Skips:
+        """The connections that skip layers; none, unless the subclass has them."""
+        return Skips()
 
     @property
     def types(self) -> dict[str, Any]:

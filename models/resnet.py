@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from models.layers import INITIALIZERS, BatchNorm, Conv, Dense, GlobalAvgPool, MaxPool
-from models.network import Network, Outputs
+from models.network import Network, Outputs, Skips
 from models.presets import Preset
 
 # (kernel, output width in units of the stage's features) of the layers of a unit.
@@ -188,6 +188,23 @@ class ResNet(Network):
         if not 0 <= self.shortcut_dropout < 1:
             raise ValueError(f"shortcut_dropout: must be in [0, 1), not {self.shortcut_dropout}")
         super().__post_init__()
+
+    @property
+    def skips(self) -> Skips:
+        """One per unit; with weights in all units (C) or in those that change the shape (B)."""
+        if self.shortcut == "none":
+            return Skips()
+        units: list[str] = []
+        weighted: list[str] = []
+        widen = BLOCKS[self.block][-1][1]
+        for stage, count in enumerate(self.stages):
+            names = [f"conv{stage + 2}_{index + 1}" for index in range(count)]
+            units += names
+            if self.shortcut == "C":
+                weighted += names
+            elif self.shortcut == "B" and (stage > 0 or widen > 1):
+                weighted.append(names[0])
+        return Skips(dict.fromkeys(units, 1), tuple(weighted))
 
     def __call__(
         self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()

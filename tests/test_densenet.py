@@ -71,3 +71,10 @@ def test_depth_is_that_of_the_name() -> None:
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**fields)
+
+
+def test_connections_are_those_of_section_3() -> None:
+    # Layer l of a block reads l maps: 1 + 2 + ... + L = L(L + 1)/2.
+    skips = small(blocks=(3, 1)).skips
+    assert skips.counts == {"dense1": 1 + 2 + 3, "dense2": 1}
+    assert skips.weighted == ()

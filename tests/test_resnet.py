@@ -21,6 +21,7 @@ from drawn import (
     shapes,
     zeroed,
 )
+from jax.extend.core import jaxprs_in_params
 
 import models
 from inspection import cost
@@ -198,6 +199,35 @@ def test_projections_are_where_the_shapes_say() -> None:
     # Bottlenecks widen in the first stage as well.
     assert projections("resnet50_v1") == ["conv2_1", "conv3_1", "conv4_1", "conv5_1"]
     assert projections("resnet164_cifar10_preact") == ["conv2_1", "conv3_1", "conv4_1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain34", "resnet34_A", "resnet34_B", "resnet18_C", "resnet50_v1", "resnet20_cifar10_B"],
+)
+def test_skips_are_the_additions_of_the_traced_network(name: str) -> None:
+    network = models.create({"name": name})
+    variables = models.variables_of(network)
+    images = jax.ShapeDtypeStruct((1, *network.input), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda v, x: network.apply(v, x)[0])(variables, images)
+
+    # An addition of two maps is a skip; batch norm adds a vector, which was broadcast.
+    def additions(jaxpr: Any) -> int:
+        broadcast: set[int] = set()
+        count = 0
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "broadcast_in_dim":
+                broadcast.update(map(id, equation.outvars))
+            if equation.primitive.name == "add" and len(equation.outvars[0].aval.shape) == 4:
+                shapes = {x.aval.shape for x in equation.invars}
+                count += len(shapes) == 1 and not any(id(x) in broadcast for x in equation.invars)
+            for inner in jaxprs_in_params(equation.params):
+                count += additions(inner)
+        return count
+
+    assert sum(network.skips.counts.values()) == additions(jaxpr.jaxpr)
+    with_projection = [unit for unit, of in variables["params"].items() if "projection" in of]
+    assert sorted(network.skips.weighted) == sorted(with_projection)
 
 
 @pytest.mark.parametrize(("name", "side"), [("resnet50_v1", 28), ("resnet50_v1_5", 56)])
