@@ -10,8 +10,9 @@
 A study writes its runs, figure.png and table.md to runs/studies/<study>/<data>/; the sweep() of a
 config file writes to runs/sweeps/. Finished runs are skipped, interrupted runs resume, and a failed
 run does not stop the others. On CPU each run is a process on one core, so that its numbers do not
-depend on --jobs, the number of runs at once (default: one per core); on an accelerator the default
-is one at a time. --plan prints an estimate of the time left, based on the runs done so far.
+depend on --jobs, the number of runs at once (default: one per core). On an accelerator the default
+is one at a time; with more, runs take its memory as they need it. --plan prints an estimate of the
+time left, based on the runs done so far.
 Exit status: 0; 1 if a run or a check failed; 2 for bad input; 75 if it was stopped by a signal.
 """
 
@@ -225,7 +226,8 @@ def listing() -> str:
                     study.name if first else "",
                     f"{study.paper}, {study.figure}" if first else "",
                     data + (" (the paper's)" if scale.papers_data else ""),
-                    f"{runner.duration(seconds)}{' on a GPU' if scale.papers_data else ''}",
+                    runner.duration(seconds)
+                    + (" on a GPU" if scale.papers_data or scale.gpu else ""),
                     str(scale.seeds),
                     _published(study, data),
                     f"{finished} of {len(done)} runs" if finished else "",

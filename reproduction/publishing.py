@@ -38,7 +38,16 @@ def render(study: Study, data: str, found: Sequence[Record], folder: pathlib.Pat
 
 
 def publish(study: Study, data: str, found: Sequence[Record], results: pathlib.Path) -> None:
-    """Replaces the logs of a study on a data set in `results`, and draws them."""
+    """Replaces the logs of a study on a data set in `results`, and draws them.
+
+    Raises UserError if the runs were not all made on one kind of device.
+    """
+    kinds = sorted({record.environment["device_kind"] for record in found})
+    if len(kinds) > 1:
+        raise UserError(
+            f"--publish: the runs were made on {' and '.join(kinds)}; all runs of a study must be "
+            "made on one kind of device"
+        )
     folder = results / study.name / data
     if folder.exists():
         shutil.rmtree(folder)

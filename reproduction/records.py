@@ -113,7 +113,7 @@ def stamp(
 ) -> dict[str, Any]:
     """The parts of a fingerprint: resolved config, cores, jax's major.minor, results version.
 
-    cores: None for results from before runs were pinned to cores.
+    cores: None for results of an accelerator, and from before runs were pinned to cores.
     """
     major_minor = ".".join(jax_version.split(".")[:2])
     pinned = {} if cores is None else {"cores": cores}

@@ -19,8 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -138,8 +137,10 @@ def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) ->
     made = []
     for seed in seeds:
         for run in study.scale(data).runs:
+            if run.seeds is not None and seed >= run.seeds:
+                continue
             config = run.resolve(seed)
-            mark = records.fingerprint(_plain(config))
+            mark = records.fingerprint(_plain(config), cores=pinned_cores())
             workdir = folder / records.slug(run.label) / f"seed{seed}-{mark}"
             made.append(Job(run, seed, config, study, workdir))
     return made
@@ -177,7 +178,8 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     """
     failed: dict[str, str] = {}
     waiting, running = list(todo), list[_Process]()
-    shares = _shares(at_once or default_jobs())
+    at_once = at_once or default_jobs()
+    shares, variables = _shares(at_once), _variables(at_once)
     stop = threading.Event()
 
     def answer() -> None:
@@ -190,7 +192,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
         try:
             while running or (waiting and not stop.is_set()):
                 while waiting and shares and not stop.is_set():
-                    running.append(_Process(waiting.pop(0), data_dir, shares.pop()))
+                    running.append(_Process(waiting.pop(0), data_dir, shares.pop(), variables))
                 display.show([process.job for process in running])
                 stop.wait(POLL_SECONDS)
                 if stop.is_set():
@@ -217,33 +219,54 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
 
 def default_jobs() -> int:
     """The default number of runs at once: one per CPU core; 1 on an accelerator."""
-    accelerated = bool(metadata.entry_points(group="jax_plugins"))
-    return 1 if accelerated else max(environment.usable_cores() // records.CORES, 1)
+    if environment.accelerated():
+        return 1
+    return max(environment.usable_cores() // records.CORES, 1)
+
+
+def pinned_cores() -> int | None:
+    """The number of cores a run is pinned to; None on an accelerator."""
+    return None if environment.accelerated() else records.CORES
 
 
 def _shares(at_once: int) -> list[set[int]]:
     """The cores for each of the runs at once; empty sets if runs may use all cores.
 
-    A run always gets `records.CORES` cores, since sums on CPU depend on their number.
+    On CPU a run always gets `records.CORES` cores, since sums depend on their number.
     """
-    if not hasattr(os, "sched_setaffinity") or metadata.entry_points(group="jax_plugins"):
+    if not hasattr(os, "sched_setaffinity") or environment.accelerated():
         return [set() for _ in range(at_once)]
     cores = sorted(os.sched_getaffinity(0))
     every = range(records.CORES)
     return [{cores[(i * records.CORES + k) % len(cores)] for k in every} for i in range(at_once)]
 
 
+def _variables(at_once: int) -> dict[str, str]:
+    """The environment variables of a run's process.
+
+    By default jax reserves three quarters of an accelerator's memory when it starts, and a second
+    process would get none.
+    """
+    if at_once > 1 and environment.accelerated():
+        return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
+    return dict(os.environ)
+
+
 class _Process:
     """A run in its own process, which stops if this one ends: see `received`."""
 
-    def __init__(self, job: Job, data_dir: str | None, cores: set[int]):
+    def __init__(
+        self, job: Job, data_dir: str | None, cores: set[int], variables: Mapping[str, str]
+    ):
         self.job, self.cores = job, cores
         self.began = time.monotonic()
         self.asked = False
         if job.elsewhere is not None and not job.workdir.exists():
             take_over(job.elsewhere, job.workdir)
         job.workdir.mkdir(parents=True, exist_ok=True)
-        made_of = records.stamp(_plain(job.config), jax.__version__, records.RESULTS_VERSION)
+        made_of = records.stamp(
+            _plain(job.config), jax.__version__, records.RESULTS_VERSION, pinned_cores()
+        )
         workdirs.write_json(job.workdir / records.STAMP, made_of)
         mine = os.sched_getaffinity(0) if cores else set()
         with (job.workdir / LOG).open("a") as log:
@@ -256,6 +279,7 @@ class _Process:
                     stdout=log,
                     stderr=log,
                     cwd=ROOT,
+                    env=variables,
                     start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
                 )
             finally:
@@ -437,5 +461,7 @@ def _difference(folder: pathlib.Path, config: dict[str, Any]) -> str:
         return "unknown settings"
     if made_of["results_version"] != records.RESULTS_VERSION:
         return f"results version {made_of['results_version']}"
-    now = records.stamp(config, jax.__version__, records.RESULTS_VERSION)
-    return f"jax {made_of['jax']}" if made_of["jax"] != now["jax"] else "another config"
+    now = records.stamp(config, jax.__version__, records.RESULTS_VERSION, pinned_cores())
+    if made_of["jax"] != now["jax"]:
+        return f"jax {made_of['jax']}"
+    return "another device" if made_of.get("cores") != now.get("cores") else "another config"

@@ -32,14 +32,16 @@ class Run:
 
     config: as for --config, e.g. "configs/resnet_cifar.py:depth=56,shortcut=none".
     overrides: by dotted field; new fields may be added only under "model.".
-    seconds: of one seed on two idle CPU cores (a GPU at paper scale), measured or scaled from a
-    measurement; 0 if unknown.
+    seconds: of one seed on two idle CPU cores (one GPU where Scale.gpu), measured or scaled from a
+    measurement; 0 if unknown. seeds: made only with seeds below this; None: with all that are asked
+    for.
     """
 
     label: str
     config: str
     seconds: float
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: int | None = None
 
     def resolve(self, seed: int) -> ConfigDict:
         """The locked config of one seed. Raises UserError if an overridden field does not exist."""
@@ -69,13 +71,15 @@ class Scale:
     """The runs of a study on one data set.
 
     seeds: how many are run by default. note: a description for the table. papers_data: whether the
-    paper's numbers were measured on this data set.
+    paper's numbers were measured on this data set; its estimates are then for a GPU, too. gpu:
+    whether the estimates of other data are.
     """
 
     runs: tuple[Run, ...]
     seeds: int
     note: str
     papers_data: bool = False
+    gpu: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,12 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def accelerated() -> bool:
+    """Whether jax will use an accelerator. Does not start jax, which would take its memory."""
+    plugins = metadata.entry_points(group="jax_plugins")
+    return bool(plugins) and os.environ.get("JAX_PLATFORMS") != "cpu"
+
+
 def commit() -> str | None:
     """The commit of this code, with "+changes" if tracked files differ; None outside git."""
     here = pathlib.Path(__file__).parent

@@ -23,7 +23,7 @@ from errors import UserError
 from models import inception
 from reproduction import drawing, overlay, publishing, records, runner, tables
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
-from startup import command_line
+from startup import command_line, environment
 from tests import toy
 from training import workdirs
 
@@ -167,6 +167,41 @@ def test_each_run_has_its_cores_and_the_same_number_however_many_run(
     for job in runner.jobs(tiny, "synthetic", [0], folder):
         assert job.record().environment["processor_cores"] == records.CORES
     assert all(len(share) == records.CORES for share in runner._shares(5))
+
+
+def test_runs_side_by_side_on_an_accelerator_share_its_memory(
+    tiny: Study, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    assert name not in runner._variables(8)
+    monkeypatch.setattr(environment, "accelerated", lambda: True)
+    assert runner._variables(8)[name] == "false"
+    assert name not in runner._variables(1)
+    monkeypatch.setenv(name, "true")
+    assert runner._variables(8)[name] == "true"
+    assert runner._shares(8) == [set()] * 8
+    # What a CPU has made does not count there.
+    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    assert [job.state for job in jobs] == ["to run (left aside: 1 of another device)"] * 2
+
+
+def test_a_run_may_have_fewer_seeds_than_its_study(tiny: Study, folder: pathlib.Path) -> None:
+    one, two = tiny.scale("synthetic").runs
+    scale = Scale((one, dataclasses.replace(two, seeds=1)), seeds=3, note="")
+    study = dataclasses.replace(tiny, scales={"synthetic": scale})
+    made = [job.name for job in runner.jobs(study, "synthetic", [0, 1, 2], folder)]
+    assert made == ["one, seed 0", "two (B), seed 0", "one, seed 1", "one, seed 2"]
+
+
+def test_results_of_two_kinds_of_device_are_not_published_together(
+    tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    one, two = [job.record() for job in runner.jobs(tiny, "synthetic", [0], folder)]
+    moved = dataclasses.replace(two, environment={**two.environment, "device_kind": "abacus"})
+    with pytest.raises(UserError, match="made on abacus and cpu"):
+        publishing.publish(tiny, "synthetic", [one, moved], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_results_of_another_version_are_marked_and_not_mixed(
