@@ -52,7 +52,7 @@ def base() -> ConfigDict:
             "optimizer": {"name": "sgd"},  # one of training.optimizers.OPTIMIZERS, and its fields
             "schedule": {"name": "constant"},  # one of training.schedules.SCHEDULES, and its fields
             "parameters": {  # (shell pattern of a name like "conv1/kernel", factor): first match
-                "rates": (),  # factors on the learning rate; 1 if none matches
+                "rates": (),  # factors on the learning rate; 1 if none matches, 0 or None freezes
                 "decay": (("*kernel", 1.0),),  # factors on the weight decay; 0 if none matches
                 "clip_norm": 0.0,  # maximum L2 norm of the whole gradient; 0: no clipping
             },

@@ -1,13 +1,15 @@
 """The base class of all networks. Imports only models.layers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import INITIALIZERS, Initializer
+from models.layers import INITIALIZERS, BatchNorm, Initializer
 
 
 class Outputs(NamedTuple):
@@ -49,6 +51,9 @@ class Network(nn.Module):
     width: float = 1.0  # multiplies every layer's channels, except the classes
     dtype: str = "float32"  # of the computation; statistics, losses, logits: float32 or wider
     param_dtype: str = "float32"
+    # Shell patterns of batch norms ("conv1/bn") that use and keep their running statistics in
+    # training, as in evaluation.
+    batch_norm_frozen: tuple[str, ...] = ()
 
     # Read by losses and optimizers.
     gives_distances: ClassVar[bool] = False  # logits are minus distances: radial basis outputs
@@ -76,6 +81,10 @@ class Network(nn.Module):
     def kernel_init(self, paper: Initializer) -> Initializer:
         """`paper`, the layer's initialisation in its paper, unless `initializer` names another."""
         return paper if self.initializer == "paper" else INITIALIZERS[self.initializer]
+
+    def freezes_batch_norm(self, name: str) -> bool:
+        """Whether the batch norm `name` ("conv1/bn") is one of `batch_norm_frozen`."""
+        return any(fnmatchcase(name, pattern) for pattern in self.batch_norm_frozen)
 
     def __call__(
         self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
@@ -107,15 +116,24 @@ class Network(nn.Module):
                     captured[path] = out
             return out
 
+        def hold(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext):
+            layer = context.module
+            if isinstance(layer, BatchNorm) and self.freezes_batch_norm(
+                "/".join(layer.path[depth:])
+            ):
+                return call(args[0], train=False)
+            return call(*args, **kwargs)
+
         images = images.astype(self.dtype)
-        if capture:
-            with nn.intercept_methods(record):
-                logits, side = self.forward(images, train)
-            unknown = sorted(set(capture) - set(seen))
-            if unknown:
-                raise ValueError(f"capture: no layer {unknown[0]!r}; layers: {', '.join(seen)}")
-        else:
+        with ExitStack() as interceptors:
+            if train and self.batch_norm_frozen:
+                interceptors.enter_context(nn.intercept_methods(hold))
+            if capture:
+                interceptors.enter_context(nn.intercept_methods(record))
             logits, side = self.forward(images, train)
+        unknown = sorted(set(capture) - set(seen))
+        if unknown:
+            raise ValueError(f"capture: no layer {unknown[0]!r}; layers: {', '.join(seen)}")
         absent = [head for head in self.heads if head not in side]
         if absent:
             raise ValueError(f"heads: {type(self).__name__} has no side head {absent[0]!r}")

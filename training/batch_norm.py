@@ -17,6 +17,18 @@ from models import Network
 from models.layers import BatchNorm
 
 
+def held(network: Network, before: Any, after: Any) -> Any:
+    """Running statistics `after`, with those of frozen batch norms as `before`, to the bit."""
+    if not network.batch_norm_frozen:
+        return after
+
+    def chosen(path: tuple[Any, ...], old: jax.Array, new: jax.Array) -> jax.Array:
+        frozen = network.freezes_batch_norm("/".join(entry.key for entry in path[:-1]))
+        return old if frozen else new
+
+    return jax.tree_util.tree_map_with_path(chosen, before, after)
+
+
 def statistics(
     variables: dict[str, Any], images: jax.Array, dropout: jax.Array, *, network: Network
 ) -> Any:
@@ -30,6 +42,7 @@ def statistics(
 
     # Starting from 0, the updated running statistics are (1 − momentum) times the batch's.
     zeros = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    zeros = held(network, variables["batch_stats"], zeros)
     with nn.intercept_methods(record):
         _, changed = network.apply(
             {"params": variables["params"], "batch_stats": zeros},
@@ -42,7 +55,8 @@ def statistics(
     def own(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
         return value / (1 - kept[tuple(entry.key for entry in path[:-1])])
 
-    return jax.tree_util.tree_map_with_path(own, changed["batch_stats"])
+    measured = jax.tree_util.tree_map_with_path(own, changed["batch_stats"])
+    return held(network, variables["batch_stats"], measured)
 
 
 def recomputed(
@@ -52,7 +66,10 @@ def recomputed(
     network: Network,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Any:
-    """Batch statistics, placed by `sharding`: the mean over `batches` of (images, dropout key)."""
+    """Batch statistics, placed by `sharding`: the mean over `batches` of (images, dropout key).
+
+    Frozen batch norms keep theirs.
+    """
     one = jax.jit(partial(statistics, network=network), out_shardings=sharding)
     total: Any = None
     count = 0
@@ -60,4 +77,5 @@ def recomputed(
         measured = one(variables, images, dropout)
         total = measured if total is None else jax.tree.map(jnp.add, total, measured)
         count += 1
-    return jax.tree.map(lambda value: value / count, total)
+    means = jax.tree.map(lambda value: value / count, total)
+    return held(network, variables["batch_stats"], means)

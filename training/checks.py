@@ -4,7 +4,8 @@ The values of single fields are checked by configs/fields.py, and those of a nam
 training/parts.py. Raises UserError before anything compiles or is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import jax
 from ml_collections import ConfigDict
@@ -21,9 +22,13 @@ def check(
     schedule: Schedule,
     examples: Mapping[str, int],
     *,
-    has_batch_norm: bool,
+    batch_norms: Sequence[str],
 ) -> None:
-    """All checks except `check_precision`. examples: the number of images in each split."""
+    """All checks except `check_precision`.
+
+    examples: the number of images in each split. batch_norms: the names of the network's batch
+    norms ("conv1/bn").
+    """
     if schedule.validates and "validation" not in examples:
         raise UserError(
             f"config.schedule: {config.schedule.name} needs the validation error, but there is no "
@@ -33,7 +38,13 @@ def check(
         if head not in network.heads:
             valid = ", ".join(network.heads) or "none"
             raise UserError(f"config.eval.heads: no side head {head!r}; side heads: {valid}")
-    _batches(config, network, has_batch_norm=has_batch_norm)
+    _batches(config, network, has_batch_norm=bool(batch_norms))
+    for pattern in network.batch_norm_frozen:
+        if not any(fnmatchcase(name, pattern) for name in batch_norms):
+            raise UserError(
+                f"config.model.batch_norm_frozen: {pattern!r} matches no batch norm; the network "
+                f"has {', '.join(batch_norms[:4]) or 'none'}{' ...' * (len(batch_norms) > 4)}"
+            )
     _criterion(config, network)
 
 

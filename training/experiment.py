@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import optax
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -175,7 +176,7 @@ def create(
         network,
         schedule,
         pipeline.examples,
-        has_batch_norm=bool(variables.get("batch_stats")),
+        batch_norms=batch_norms(variables),
     )
     stuck_after = config.alarms.stuck_after
     return Experiment(
@@ -198,6 +199,12 @@ def create(
         evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every,
     )
+
+
+def batch_norms(variables: Mapping[str, Any]) -> list[str]:
+    """The names of a network's batch norms ("conv1/bn"), in order."""
+    kept = flatten_dict(variables.get("batch_stats", {}))
+    return list(dict.fromkeys("/".join(path[:-1]) for path in kept))
 
 
 def create_network(

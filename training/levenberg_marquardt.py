@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from models import Network
 from models.lenet import squash
@@ -40,8 +41,10 @@ def scale_by_curvature(mu: float) -> optax.GradientTransformation:
 
 
 def with_curvature(opt_state: Any, curvature: Any) -> Any:
-    """The optimizer's state with new estimates."""
-    return optax.tree_utils.tree_set(opt_state, curvature=curvature)
+    """The optimizer's state with new estimates for the parameters it has: not for frozen ones."""
+    kept = flatten_dict(optax.tree_utils.tree_get(opt_state, "curvature"), sep="/")
+    new = {name: leaf for name, leaf in flatten_dict(curvature, sep="/").items() if name in kept}
+    return optax.tree_utils.tree_set(opt_state, curvature=unflatten_dict(new, sep="/"))
 
 
 def curvature(network: Network, params: Any, images: jax.Array) -> Any:

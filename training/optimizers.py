@@ -2,7 +2,9 @@
 
 The rate comes from outside (`update(..., learning_rate=...)`), because a schedule may depend on
 the run so far and because the papers differ in whether the rate is inside the velocity.
-What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules`.
+What goes by parameter name ("conv1/kernel") is the same for all of them: `Rules`. A parameter with
+a rate of 0 is frozen: it is not updated or decayed, its gradient is not part of the norm, and no
+optimizer has state for it.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs.fields import Bounds, check_value
 from errors import UserError
@@ -40,7 +43,8 @@ def factor_of(name: str, factors: Sequence[tuple[str, float]], default: float) -
 class Rules:
     """What every optimizer does to gradients and rates, by parameter name.
 
-    rates: factors on the learning rate, 1 if no pattern matches (NiN's last layer at a tenth).
+    rates: factors on the learning rate, 1 if no pattern matches (NiN's last layer at a tenth); 0
+    freezes.
     decay: factors on the weight decay, 0 if none does (only kernels decay, as in the papers).
     clip_norm: the greatest L2 norm of the whole gradient; 0: as it is.
     """
@@ -48,6 +52,36 @@ class Rules:
     rates: Factors = ()
     decay: Factors = KERNELS
     clip_norm: float = 0.0
+
+    def trainable(self, tree: Any) -> Any:
+        """A tree like the parameters without the frozen ones."""
+        kept = {
+            name: leaf
+            for name, leaf in flatten_dict(tree, sep="/").items()
+            if factor_of(name, self.rates, 1.0)
+        }
+        return unflatten_dict(kept, sep="/")
+
+    def of_trainable(self, optimizer: Optimizer) -> Optimizer:
+        """`optimizer` of only the parameters that are not frozen; None is the update of the others.
+
+        Nothing reads the gradients of frozen parameters, so that the compiled step does not compute
+        them.
+        """
+        if all(factor for _, factor in self.rates):
+            return optimizer
+
+        def update(updates: Any, state: Any, params: Any = None, **given: Any) -> tuple[Any, Any]:
+            found, state = optimizer.update(
+                self.trainable(updates), state, self.trainable(params), **given
+            )
+            moved = flatten_dict(found, sep="/")
+            every = {name: moved.get(name) for name in flatten_dict(updates, sep="/")}
+            return unflatten_dict(every, sep="/"), state
+
+        return optax.GradientTransformationExtraArgs(
+            lambda params: optimizer.init(self.trainable(params)), update
+        )
 
     def gradient(self, weight_decay: float) -> optax.GradientTransformation:
         """Clips the loss's gradient, then adds weight_decay·w, the papers' L2 regularization."""
@@ -76,6 +110,16 @@ class Rules:
             return jax.tree.map(scale, names(updates), updates), state
 
         return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def applied(params: Any, updates: Any) -> Any:
+    """The parameters after the updates; one without an update, a frozen one, keeps its bits."""
+    return jax.tree.map(
+        lambda update, weight: weight if update is None else optax.apply_updates(weight, update),
+        updates,
+        params,
+        is_leaf=lambda update: update is None,
+    )
 
 
 def sgd(rules: Rules, *, momentum: float, weight_decay: float) -> Optimizer:
@@ -142,13 +186,15 @@ def create(config: Mapping, rules: Rules | None = None) -> Optimizer:
 
     Raises UserError for an unknown name, or fields that the optimizer does not have.
     """
-    return parts.build("optimizer", config, OPTIMIZERS, rules or Rules())
+    rules = rules or Rules()
+    return rules.of_trainable(parts.build("optimizer", config, OPTIMIZERS, rules))
 
 
 def rules(config: Mapping, params: Any) -> Rules:
     """The rules of `config.parameters` for a network with these parameters (or their shapes).
 
-    Raises UserError for a factor below 0, or a pattern that matches no parameter.
+    A factor of None is 0. Raises UserError for a factor below 0, a pattern that matches no
+    parameter, or rates that freeze every parameter.
     """
     known = jax.tree.leaves(names(params))
     read: dict[str, Factors] = {}
@@ -160,7 +206,7 @@ def rules(config: Mapping, params: Any) -> Rules:
                 raise UserError(
                     f"config.parameters.{field}: {entry!r} is not a pair (pattern, number)"
                 )
-            pattern, factor = entry
+            pattern, factor = entry[0], 0.0 if entry[1] is None else entry[1]
             check_value(f"parameters.{field}", factor, float, bounds=Bounds(least=0))
             if not any(fnmatchcase(name, pattern) for name in known):
                 raise UserError(
@@ -169,4 +215,6 @@ def rules(config: Mapping, params: Any) -> Rules:
                 )
             pairs.append((pattern, float(factor)))
         read[field] = tuple(pairs)
+    if not any(factor_of(name, read["rates"], 1.0) for name in known):
+        raise UserError("config.parameters.rates: freeze every parameter; nothing is left to train")
     return Rules(read["rates"], read["decay"], float(config["clip_norm"]))

@@ -16,7 +16,7 @@ from flax import struct
 from inspection.cost import Traced, trace
 from models import Network
 from randomness import Purpose, key
-from training import weight_averaging
+from training import batch_norm, optimizers, weight_averaging
 from training.losses import Batch, Loss
 from training.schedules import Schedule, ScheduleState
 from training.weight_averaging import Averaging
@@ -117,6 +117,9 @@ def train_step(
         )
     if axis_name is not None:
         measured = jax.lax.pmean(measured, axis_name)
+    measured = measured._replace(
+        batch_stats=batch_norm.held(network, state.batch_stats, measured.batch_stats)
+    )
     state = updated(
         state, measured, loss=loss, optimizer=optimizer, schedule=schedule, averaging=averaging
     )
@@ -184,7 +187,7 @@ def updated(
     updates, opt_state = optimizer.update(
         measured.gradients, state.opt_state, state.params, learning_rate=rate
     )
-    params = optax.apply_updates(state.params, updates)
+    params = optimizers.applied(state.params, updates)
     done = state.step + 1
     metrics, batch_stats = measured.metrics, measured.batch_stats
     finite = jnp.isfinite(metrics["loss"])

@@ -35,8 +35,13 @@ class Averaging:
         if self.share is None:
             return averages
         share = self.share(done)
+
         # Not optax.incremental_update: share·new + (1 − share)·mean loses digits of a long mean.
-        return jax.tree.map(lambda mean, new: mean + share * (new - mean), averages, variables)
+        def moved(mean: jax.Array, new: jax.Array) -> jax.Array:
+            # What is frozen keeps its bits: −0 + 0 would be 0.
+            return jnp.where(new == mean, mean, mean + share * (new - mean))
+
+        return jax.tree.map(moved, averages, variables)
 
 
 NONE = Averaging()
