@@ -7,7 +7,9 @@ paper     40.7% top-1 and 18.2% top-5 error on the ILSVRC-2012 validation set (T
 here      digits, seed 0: 1.11% test and 0.00% training error after 20 epochs
 deviates  paper: 10,000 training images are held out to decide when the rate drops, since the
           paper's validation set is the test set here; the mean image and the colour axes are
-          computed from 10,000 images.
+          computed from 10,000 images. Biases do not decay, as in cuda-convnet; the paper's rule
+          has decay for every w. Crops of 227 pixels have 30 offsets a side in 256, where the
+          printed 224 have 33.
           small: images of 99 pixels, a quarter of the width, He's initial weights, no dropout. With
           the paper's initialisation (standard deviation 0.01, biases of 1) training stalls, as
           Caffe's authors reported

@@ -5,7 +5,7 @@ command   python train.py --config=configs/cuda_convnet.py:data=digits --workdir
 hardware  digits: two CPU cores, half a minute; cifar10 at paper scale: one GPU, an hour or two
 paper     section 3.3, CIFAR-10 test error: 13% without response normalisation, 11% with it
 here      digits, three seeds: 1.67 ± 0.00% test error with response normalisation, 1.30 ± 0.42%
-          without (results/alexnet_parts)
+          without (results/LOG.md, 2026-11-22)
 deviates  paper: the released notes train without 10,000 of the images for 300 epochs, then with
           them for 150 more, judged by eye. Here all 50,000 images train for the same 470 epochs and
           the rate drops at the same epochs. Evaluation during training takes the centre crop; the
@@ -13,7 +13,9 @@ deviates  paper: the released notes train without 10,000 of the images for 300 e
           the papers is 32/24 here)
           small: a quarter of the width, images of 24 pixels, He's initial weights (with the
           released ones, standard deviation 1e-4 in conv1, ReLU stays at chance on small data);
-          no crops, flips or weight decay
+          no crops, flips or weight decay. Pixels have a standard deviation of 1, at which response
+          normalisation is nearly the identity: to study it use scale=paper, whose pixels are in
+          0..255 less their mean
 """
 
 from ml_collections import ConfigDict

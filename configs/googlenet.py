@@ -9,6 +9,8 @@ here      digits, seed 0, with side heads: 0.83% test error after 40 epochs (aux
 deviates  paper: batch 32, rate 0.01, decay 2·10⁻⁴ and 250 epochs are from Caffe's release, since
           the paper prints none; SGD is synchronous; Polyak averaging covers the last 50 epochs.
           solver=quick is Caffe's: the rate falls as a square root over 60 epochs.
+          Images are always resized bilinearly; the paper drew one of four interpolations for each
+          "relatively late" in training.
           small: images of 16 pixels, a quarter of the width, a 3×3 stem, heads that pool 2×2, He's
           initial weights, no dropout in the trunk
 """
@@ -22,7 +24,7 @@ HEADS = ("aux1", "aux2")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    """aux=on|off, solver=paper|quick (at paper scale), module=reduced|naive,
+    """aux=on|off, solver=paper|quick (at paper scale), module=reduced|naive|unreduced,
     data=digits|fashion_mnist|fashion_mnist_scenes|cifar10|imagenette|imagenet2012|synthetic,
     scale=small|paper|smoke.
     """
@@ -30,7 +32,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         argument,
         aux=("on", "off"),
         solver=("paper", "quick"),
-        module=("reduced", "naive"),
+        module=("reduced", "naive", "unreduced"),
         data=IMAGE_SETS,
         scale=("small", "paper", "smoke"),
     )
@@ -42,6 +44,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         "name": "googlenet_small" if small else "googlenet_2014",
         "heads": HEADS if chosen["aux"] == "on" else (),
         "module": chosen["module"],
+        "dropout": 0.0 if small else 0.4,
         "initializer": "he" if small else "paper",
         "width": 0.25 if small else 1.0,
         "dtype": "float32",

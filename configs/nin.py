@@ -7,7 +7,9 @@ paper     CIFAR-10 test error 10.41%, augmented 8.81%; CIFAR-100 35.68%; MNIST 0
 here      digits, seed 0: 1.94% test and 0.28% training error after 40 epochs
 deviates  paper: the rate drops at fixed epochs, as in the authors' released files, not when the
           training error stalls; ZCA with eps 0.1, pylearn2's default. Augmentation pads by 4 and
-          flips; the paper does not describe its own.
+          flips; the paper does not describe its own. Images are padded before contrast
+          normalisation and ZCA, so that the black border is whitened with the image; the authors
+          whitened first.
           small: biases of 1 in cccp6, He's initial weights, a small rate and no dropout. With the
           authors' initialisation the ReLU after cccp6 is 0 on digits and the loss stays at ln 10
 """
@@ -33,7 +35,8 @@ SMALL_EPOCHS = {"digits": 40, "fashion_mnist": 20, "fashion_mnist_scenes": 20, "
 
 def get_config(argument: str | None = None) -> ConfigDict:
     """data=digits|fashion_mnist|fashion_mnist_scenes|mnist|cifar10|cifar100|synthetic,
-    augment=off|on, head=gap|dense (Table 5), dropout=on|off, scale=small|paper|smoke.
+    augment=off|on, head=gap|dense (Table 5), dropout=on|off (between the mlpconv layers),
+    head_dropout=off|on (before the dense layer of head=dense), scale=small|paper|smoke.
     """
     chosen = parse(
         argument,
@@ -41,6 +44,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         augment=("off", "on"),
         head=("gap", "dense"),
         dropout=("auto", "on", "off"),
+        head_dropout=("off", "on"),
         scale=("small", "paper", "smoke"),
     )
     data, scale = chosen["data"], chosen["scale"]
@@ -53,6 +57,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         "name": name,
         "head": chosen["head"],
         "dropout": 0.5 if dropped else 0.0,
+        "head_dropout": 0.5 if chosen["head_dropout"] == "on" else 0.0,
         "pool2": "max",
         "initializer": "he" if small else "paper",
         "last_bias": 1.0 if small else 0.0,

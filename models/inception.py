@@ -41,7 +41,7 @@ MODULES: dict[str, tuple[int, int, int, int, int, int]] = {
 }
 HEADS = {"aux1": "4a", "aux2": "4d"}
 STEMS = ("7x7", "separable_7x7", "3x3")
-MODULE_KINDS = ("reduced", "naive")
+MODULE_KINDS = ("reduced", "naive", "unreduced")
 # Caffe's "xavier" filler uses only the fan-in: uniform in ±√(3/fan_in).
 CAFFE_XAVIER: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 TORCHVISION_NORMAL: Initializer = nn.initializers.normal(0.01)
@@ -82,6 +82,8 @@ class InceptionModule(nn.Module):
 
     x [N, H, W, C] -> [N, H, W, C'], C' being the sum of `features` without the two reductions. The
     naive module (Fig. 2a) has no reductions and no pool projection: C' = C + the 1×1, 3×3 and 5×5.
+    The unreduced module has no reductions either, but the projection, so that its output is as wide
+    as that of the reduced module.
     """
 
     features: tuple[int, ...]  # in the order of MODULES
@@ -104,7 +106,7 @@ class InceptionModule(nn.Module):
         third = conv(five_reduce, 1, "5x5_reduce", x) if reduced else x
         third = conv(five, self.kernel_5x5, "5x5", third)
         fourth = MaxPool(3, 1, pad=1, name="pool")(x)
-        fourth = conv(projected, 1, "pool_proj", fourth) if reduced else fourth
+        fourth = conv(projected, 1, "pool_proj", fourth) if self.kind != "naive" else fourth
         return jnp.concatenate((first, second, third, fourth), axis=-1)
 
 

@@ -20,8 +20,9 @@ class NiN(Network):
     convolutions; the last block has two, since its third has one map per class.
     init_stds: standard deviations of the initial weights, in the same order.
     pool2: "max" (the file that gave the paper's numbers) or "average" (the authors' Caffe file).
-    dropout: the rate after the poolings that dropout_after names.
+    dropout: the rate after the poolings that dropout_after names, between the mlpconv layers.
     head: "gap", or "dense" for one fully connected layer in its place (Table 5).
+    head_dropout: the rate before that fully connected layer (section 4.6).
     last_bias: initial value of the last cccp layer's biases. Its ReLU is followed by the head, so
     a class whose maps are negative at the start never learns; a bias of 1 prevents this.
     """
@@ -33,6 +34,7 @@ class NiN(Network):
     dropout: float = 0.5
     dropout_after: tuple[str, ...] = ("pool1", "pool2")
     head: str = "gap"
+    head_dropout: float = 0.0
     last_bias: float = 0.0
 
     @nn.compact
@@ -40,6 +42,8 @@ class NiN(Network):
         """[N, H, W, C] -> logits [N, classes]."""
         pool2 = chosen("pool2", self.pool2, POOLS)
         dense_head = chosen("head", self.head, {"gap": False, "dense": True})
+        if self.head_dropout and not dense_head:
+            raise ValueError("head_dropout: the head is 'gap', it needs 'dense'")
         x = images
         for number, ((side, stride, pad), widths, stds) in enumerate(
             zip(self.blocks, self.widths, self.init_stds, strict=True), start=1
@@ -74,6 +78,8 @@ class NiN(Network):
                     x = drop(x)
         if not dense_head:
             return GlobalAvgPool(name="poolg")(x), {}
+        if self.head_dropout:
+            x = nn.Dropout(self.head_dropout, deterministic=not train, name="drop3")(x)
         last = Dense(
             features=self.num_classes,
             kernel_init=self.kernel_init(nn.initializers.normal(0.05)),
@@ -130,7 +136,7 @@ PRESETS = {
     ),
     "nin_cifar10_fc_head": Preset(
         NiN,
-        {**_CIFAR10, "head": "dense"},
+        {**_CIFAR10, "head": "dense", "head_dropout": 0.5},
         "Lin et al. 2014, Table 5, mlpconv + fully connected + dropout",
         deviations=(_DENSE_READING,),
         recommended_initializer="he",

@@ -232,7 +232,9 @@ def _nin() -> tuple[Row, ...]:
         *_small("nin_cifar10", CIFAR10, 10.41, f"{paper}, Table 1"),
         *_small("nin_cifar10", CIFAR10, 14.51, text, "without dropout", recalled=True),
         *_small("nin_cifar10_fc_head", CIFAR10, 10.88, table, recalled=True),
-        *_small("nin_cifar10_fc_head", CIFAR10, 11.59, table, "without dropout", recalled=True),
+        *_small(
+            "nin_cifar10_fc_head", CIFAR10, 11.59, table, "without dropout before it", recalled=True
+        ),
         *_small("nin_cifar100", CIFAR100, 35.68, f"{paper}, Table 2"),
         *_small("nin_svhn", SVHN, 2.35, f"{paper}, Table 3"),
         *_small("nin_mnist", MNIST, 0.47, f"{paper}, Table 4"),

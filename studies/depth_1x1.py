@@ -12,6 +12,7 @@ from papers import results
 from reproduction import drawing
 from reproduction.study import Column, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
+from studies.vgg_depth import SCENES
 
 WIDER, WITH_1X1 = "B, wider (13 layers)", "C, three 1×1 more"
 NARROWER = "D, narrower, three 3×3 more"
@@ -58,17 +59,11 @@ STUDY = Study(
     figure="section 4.1, columns B, C and D",
     question="Are 1×1 layers better than width for the same number of multiply-adds?",
     scales={
-        "digits": Scale(
-            _runs("digits", "small", 32, SMALL),
-            seeds=3,
-            note="About a quarter of the width, 16.3 to 16.4 million multiply-adds, 1,437 images "
-            "resized to 32×32, 15 epochs.",
-        ),
-        "fashion_mnist": Scale(
-            _runs("fashion_mnist", "small", 220, SMALL, **{"data.train_images": 10_000}),
-            seeds=3,
-            note="About a quarter of the width, 16.3 to 16.4 million multiply-adds, 10,000 of the "
-            "60,000 images resized to 32×32, 15 epochs.",
+        "fashion_mnist_scenes": Scale(
+            _runs("fashion_mnist_scenes", "small", 1600, SMALL, **SCENES),
+            seeds=5,
+            note="About a quarter of the width, 16.3 to 16.4 million multiply-adds, 60,000 images "
+            "of 32×32 in colour, 10 epochs of batches of 128.",
         ),
         "imagenet2012": Scale(
             _runs("imagenet2012", "paper", 14 * 24 * 3600, WHOLE),

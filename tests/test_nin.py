@@ -88,6 +88,23 @@ def test_dropout_follows_the_poolings_it_names(after, zeroed):
         assert np.allclose(at[name], bias) == (name in zeroed)
 
 
+def test_dropout_of_the_head_is_before_the_dense_layer():
+    network, images, variables = tiny(head="dense")
+    dropped = network.clone(dropout=0.0, head_dropout=1.0)
+    keys = {"dropout": jax.random.key(0)}
+    outputs = outputs_of(dropped, variables, images, train=True, rngs=keys, capture=("conv3",))
+    # With everything dropped the logits are the bias; the convolutions are as without dropout.
+    bias = np.broadcast_to(variables["params"]["fc10"]["bias"], outputs.logits.shape)
+    np.testing.assert_allclose(outputs.logits, bias, atol=1e-6)
+    before = outputs_of(network, variables, images, capture=("conv3",))
+    np.testing.assert_allclose(outputs.captured["conv3"], before.captured["conv3"], atol=1e-5)
+    np.testing.assert_allclose(
+        outputs_of(dropped, variables, images).logits, before.logits, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="head_dropout: the head is 'gap', it needs 'dense'"):
+        outputs_of(tiny()[0].clone(head_dropout=0.5), tiny()[2], images)
+
+
 def test_the_start_is_the_authors():
     wide = {"width": 1 / 4}
     stds = {

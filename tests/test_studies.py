@@ -415,15 +415,16 @@ def test_every_run_resolves_and_published_values_belong_to_runs(name: str) -> No
 def test_claims_are_judged_where_their_runs_are() -> None:
     study = studies.study("alexnet_parts")
     on = {data: {claim.text for claim in study.claims_on(data)} for data in study.scales}
-    assert "dropout lowers the test error" in on["digits"] & on["fashion_mnist"] & on["cifar10"]
-    assert [text for text in on["imagenet2012"] - on["digits"] if "without conv4" in text]
+    assert "dropout lowers the test error" in on["fashion_mnist_scenes"] & on["cifar10"]
+    only = on["imagenet2012"] - on["fashion_mnist_scenes"]
+    assert [text for text in only if "without conv4" in text]
     assert "dropout lowers the test error" not in on["imagenet2012"]
 
 
 @pytest.mark.parametrize("name", sorted(set(studies.STUDIES) - {"mixed_precision"}))
 def test_every_study_of_a_paper_is_ready_for_its_data_too(name: str) -> None:
     scales = studies.STUDIES[name].scales
-    assert {"digits", "fashion_mnist"} <= set(scales)
+    assert {"fashion_mnist", "fashion_mnist_scenes"} & set(scales)
     assert any(scale.papers_data for scale in scales.values())
 
 
@@ -470,6 +471,20 @@ def test_reductions_of_an_inception_module_are_swept_without_its_outputs() -> No
     assert in_one.module_features("3b") == inception.MODULES["3b"]
     with pytest.raises(ValueError, match="reduction_in: '6a' is none of 3a, 3b"):
         models.create({"name": "googlenet_2014", "reduction_in": ("6a",)})
+
+
+def test_an_unreduced_module_is_as_wide_as_a_reduced_one() -> None:
+    """Module 3a of Table 1: 3×3 and 5×5 on all 192 maps, and 64 + 128 + 32 + 32 maps out."""
+    network = models.create({"name": "googlenet_2014", "module": "unreduced"})
+    params = models.variables_of(network)["params"]
+    shapes = {name: layer["kernel"].shape for name, layer in params["inception_3a"].items()}
+    assert shapes == {
+        "1x1": (1, 1, 192, 64),
+        "3x3": (3, 3, 192, 128),
+        "5x5": (5, 5, 192, 32),
+        "pool_proj": (1, 1, 192, 32),
+    }
+    assert params["inception_3b"]["1x1"]["kernel"].shape[2] == 256
 
 
 def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

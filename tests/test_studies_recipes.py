@@ -1,0 +1,100 @@
+"""What single studies read off their runs, on numbers worked out by hand."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import studies
+from studies import alexnet_parts, nin_head, relu_vs_tanh
+
+
+def of_errors(*errors: float, rows_a_pass: int = 2) -> Any:
+    """A run that logged these training errors, one row every ten steps."""
+    rows = [{"step": 10 * i, "epoch": i / rows_a_pass} for i in range(1, len(errors) + 1)]
+    curve = ([row["step"] for row in rows], list(errors))
+    return SimpleNamespace(rows=rows, curve=lambda group: curve)
+
+
+def test_an_error_is_reached_by_the_mean_over_a_pass() -> None:
+    run = of_errors(0.5, 0.3, 0.1, 0.3, 0.1)
+    # Means over two rows: 0.4, 0.2, 0.2, 0.2 at steps 20 to 50; the row of 0.1 alone is noise.
+    assert relu_vs_tanh.over_passes(run)[0] == [20, 30, 40, 50]
+    np.testing.assert_allclose(relu_vs_tanh.over_passes(run)[1], [0.4, 0.2, 0.2, 0.2])
+    assert relu_vs_tanh.updates(run, 0.1) is None
+    # A straight line from 0.4 at step 20 to 0.2 at step 30 passes 0.25 three quarters of the way.
+    assert relu_vs_tanh.updates(run, 0.25) == pytest.approx(27.5)
+    assert relu_vs_tanh.updates(run, 0.45) == 20.0
+
+
+def of_seed(relu: Any, tanh: Any) -> dict[str, Any]:
+    """One seed's runs: at every rate the same."""
+    return {
+        relu_vs_tanh.label(activation, rate): run
+        for activation, run in (("relu", relu), ("tanh", tanh))
+        for rate in relu_vs_tanh.RATES["fashion_mnist"][activation]
+    }
+
+
+@pytest.mark.parametrize(
+    ("relu", "tanh", "factor", "gap"),
+    [
+        # Reached at 20 and at 40 updates.
+        ((0.1, 0.1, 0.1, 0.1), (0.5, 0.5, 0.1, 0.1), 1, 20.0),
+        ((0.1, 0.1, 0.1, 0.1), (0.5, 0.5, 0.1, 0.1), 3, -20.0),
+        # tanh never: at least 40 of 40 updates, which shows more than 20 and not less than 60.
+        ((0.1, 0.1, 0.1, 0.1), (0.5, 0.5, 0.5, 0.5), 1, 20.0),
+        ((0.1, 0.1, 0.1, 0.1), (0.5, 0.5, 0.5, 0.5), 3, None),
+        # ReLU never: tanh is ahead by at least 20.
+        ((0.5, 0.5, 0.5, 0.5), (0.1, 0.1, 0.1, 0.1), 1, -20.0),
+        ((0.5, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5), 1, None),
+    ],
+)
+def test_what_is_never_reached_is_a_bound(
+    relu: tuple[float, ...], tanh: tuple[float, ...], factor: int, gap: float | None
+) -> None:
+    seed = of_seed(of_errors(*relu), of_errors(*tanh))
+    found = relu_vs_tanh.advantage(seed, "fashion_mnist", 0.1, factor)
+    assert found == (None if gap is None else pytest.approx(gap))
+
+
+def test_normalisation_of_one_activation_is_known() -> None:
+    """Five channels of 100: (1 + 2e-4 · 3 · 100²)^-0.75 at the ends of the channels."""
+    inputs: Any = np.full((1, 1, 1, 5), 100.0)
+    sums = np.array([3, 4, 5, 4, 3]) * 100.0**2
+    outputs = inputs * (1 + 2e-4 * sums) ** -0.75
+    net: Any = SimpleNamespace(
+        apply=lambda images, capture: SimpleNamespace(captured={"lrn1": outputs, "conv1": inputs})
+    )
+    [(layer, share)] = alexnet_parts.over_input(net, inputs, {"lrn1": "conv1"}).items()
+    assert layer == "lrn1"
+    # Sums of 30,000, 40,000 and 50,000: 0.2323, 0.1925 and 0.1655.
+    assert share == pytest.approx((2 * 0.2323 + 2 * 0.1925 + 0.1655) / 5, abs=1e-4)
+
+
+def test_the_nets_of_table_5_differ_in_their_head_alone() -> None:
+    """Lin et al. 2014, section 4.6: dropout before the dense layer; the rest is the same."""
+    runs = {run.label: run for run in studies.study("nin_head").scales["cifar10"].runs}
+    assert list(runs) == list(nin_head.PUBLISHED)
+    fields = {
+        label: {
+            name: value
+            for name, value in run.resolve(0).model.items()
+            if name in ("head", "head_dropout", "dropout")
+        }
+        for label, run in runs.items()
+    }
+    assert fields == {
+        nin_head.POOLED: {"head": "gap", "head_dropout": 0.0, "dropout": 0.5},
+        nin_head.DENSE: {"head": "dense", "head_dropout": 0.0, "dropout": 0.5},
+        nin_head.DENSE_DROPOUT: {"head": "dense", "head_dropout": 0.5, "dropout": 0.5},
+        nin_head.UNDROPPED: {"head": "gap", "head_dropout": 0.0, "dropout": 0.0},
+    }
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_no_two_runs_of_a_study_are_the_same(name: str) -> None:
+    for scale in studies.STUDIES[name].scales.values():
+        resolved = [str(run.resolve(0)) for run in scale.runs]
+        assert len(set(resolved)) == len(resolved)
