@@ -72,7 +72,7 @@ class Scale:
 
     seeds: how many are run by default. note: a description for the table. papers_data: whether the
     paper's numbers were measured on this data set; its estimates are then for a GPU, too. gpu:
-    whether the estimates of other data are.
+    whether the estimates of other data are. data_set: its name, if it is not the scale's.
     """
 
     runs: tuple[Run, ...]
@@ -80,6 +80,7 @@ class Scale:
     note: str
     papers_data: bool = False
     gpu: bool = False
+    data_set: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

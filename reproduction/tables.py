@@ -213,12 +213,13 @@ def _counted(judged: Sequence[Verdict]) -> list[str]:
 
 def on_data(study: Study, data: str) -> str:
     """A sentence on whether the data is the paper's."""
+    name = study.scales[data].data_set or data
     if study.scales[data].papers_data:
-        return f"On {data}, the paper's own data."
+        return f"On {name}, the paper's own data."
     if not study.claims:
-        return f"On {data}."
-    text = f"On {data}, which is not the paper's data: the verdicts hold only for this data."
-    if data == "digits":
+        return f"On {name}."
+    text = f"On {name}, which is not the paper's data: the verdicts hold only for this data."
+    if name == "digits":
         text += " One of its 360 test images is 0.28 points."
     return text
 

@@ -10,11 +10,9 @@ from reproduction import drawing
 from reproduction.drawing import PLAIN, RESIDUAL
 from reproduction.inference import LEVEL
 from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
+from studies import degradation
 
-NETS = {
-    "LeNet-5, modern": ("configs/lenet5.py:data=digits", 16),
-    "ResNet-20": ("configs/resnet_cifar.py:depth=20,data=digits", 22),
-}
+LENET, RESNET = NETS = ("LeNet-5, modern", "ResNet-20")
 TYPES = {"float32": RESIDUAL, "bfloat16": PLAIN}
 
 
@@ -23,16 +21,10 @@ def label(net: str, dtype: str) -> str:
     return f"{net}, {dtype}"
 
 
-def _runs() -> tuple[Run, ...]:
-    return tuple(
-        Run(
-            label(net, dtype),
-            config,
-            seconds if dtype == "float32" else 2 * seconds,
-            {"model.dtype": dtype} if dtype == "bfloat16" else {},
-        )
-        for net, (config, seconds) in NETS.items()
-        for dtype in TYPES
+def _runs(net: str, config: str, seconds: float, **overrides: object) -> tuple[Run, ...]:
+    return (
+        Run(label(net, "float32"), config, seconds, overrides),
+        Run(label(net, "bfloat16"), config, 2 * seconds, {**overrides, "model.dtype": "bfloat16"}),
     )
 
 
@@ -76,9 +68,27 @@ STUDY = Study(
     question="Does a run with layers in bfloat16 reach the same error as in float32?",
     scales={
         "digits": Scale(
-            _runs(),
+            (
+                *_runs(LENET, "configs/lenet5.py:data=digits", 16),
+                *_runs(RESNET, "configs/resnet_cifar.py:depth=20,data=digits", 22),
+            ),
             seeds=3,
             note="1,437 training images; LeNet-5 for 60 epochs, ResNet-20 for 330 steps.",
+        ),
+        "fashion_mnist_scenes": Scale(
+            (
+                *_runs(LENET, "configs/lenet5.py:data=fashion_mnist_scenes", 40),
+                *_runs(
+                    RESNET,
+                    degradation.config(20, "A", "fashion_mnist_scenes", "paper"),
+                    40,
+                    **degradation.lasting(degradation.STEPS),
+                ),
+            ),
+            seeds=degradation.SEEDS[20],
+            note="60,000 training images; LeNet-5 for 20 epochs, ResNet-20 for "
+            f"{degradation.STEPS:,} steps as in `degradation`.",
+            gpu=True,
         ),
     },
     claims=tuple(
