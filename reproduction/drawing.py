@@ -22,6 +22,7 @@ DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was
 
 # Colours that can be told apart in grey and by the colour-blind (after Okabe and Ito).
 PLAIN, RESIDUAL, GREY = "#c8553d", "#1f6f9f", "#8a8a8a"
+OUTLYING = 4.0  # times the median: beyond it a value is marked at the edge of its axis
 SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5fb3c8", "#b05c86")
 
 
@@ -157,31 +158,61 @@ def bars(
     unit: str = "%",
     stalled: Mapping[str, int] | None = None,
 ) -> None:
-    """Horizontal bars: names at the left, the means with their value, a dot per seed.
+    """Horizontal bars: names at the left, the mean at the end of its bar, a dot per seed.
 
-    stalled: by name, the number of seeds left out of its values; written next to the mean.
+    Values far above most others are marked at the right edge, so that they do not squeeze these: a
+    bar that goes on is cut by a white line, a dot becomes an arrow. stalled: by name, the number of
+    seeds left out of its values; written next to the mean.
     """
     names = list(values)
+    edge, cut = _edge([value for have in values.values() for value in have])
+    axes.set_xlim(0, edge)
     for place, name in enumerate(names):
         have = list(values[name])
         colour = (colours or {}).get(name, SERIES[0])
         mean = statistics.mean(have)
-        axes.barh(place, mean, color=colour, alpha=0.75, height=0.62)
-        axes.plot(have, [place + 0.15] * len(have), "o", color="black", markersize=3, alpha=0.6)
+        axes.barh(place, min(mean, edge), color=colour, alpha=0.75, height=0.62)
+        if mean > cut:
+            low, high = place - 0.36, place + 0.36
+            for at in (0.90, 0.915):
+                axes.plot([at * edge, (at + 0.02) * edge], [high, low], color="white", lw=2)
+        if len(have) > 1:
+            seen = [value for value in have if value <= cut]
+            beyond = [0.985 * edge] if len(seen) < len(have) else []
+            for marker, at in (("o", seen), (">", beyond)):
+                line = [place + 0.15] * len(at)
+                axes.plot(at, line, marker, color="black", markersize=3, alpha=0.6)
         count = (stalled or {}).get(name, 0)
+        text = f"{mean:,.{digits}f}{unit}" + (f", {count} stalled" if count else "")
+        inside = mean > cut
         # At the end of the bar, above the dots.
         axes.annotate(
-            f"{mean:,.{digits}f}{unit}" + (f", {count} stalled" if count else ""),
-            (mean, place - 0.31),
-            xytext=(4, -1),
+            text,
+            (0.88 * edge if inside else mean, place - 0.31),
+            xytext=(-4 if inside else 4, -1),
             textcoords="offset points",
             va="top",
+            ha="right" if inside else "left",
+            color="white" if inside else "black",
             fontsize=9,
         )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, 1.18 * axes.get_xlim()[1])
+
+
+def _edge(values: Sequence[float]) -> tuple[float, float]:
+    """The right edge of an axis from 0, and the largest value it shows in full.
+
+    Values above OUTLYING times the median are not shown in full, unless they are a third of all.
+    """
+    ordered = sorted(values)
+    shown = [value for value in ordered if value <= OUTLYING * statistics.median(ordered)]
+    if not shown or shown[-1] <= 0 or 3 * (len(ordered) - len(shown)) > len(ordered):
+        shown = ordered
+    if len(shown) < len(ordered):
+        return 1.3 * shown[-1], shown[-1]
+    return 1.22 * shown[-1] if shown[-1] > 0 else 1.0, shown[-1]
 
 
 def scatter(
@@ -200,6 +231,32 @@ def scatter(
         axes.plot([x] * len(have), have, ".", color=colour, alpha=0.35, markersize=6)
 
 
+def curve(
+    axes: Axes,
+    seeds: Mapping[int, Record],
+    group: str,
+    colour: str,
+    *,
+    metric: str = "error",
+    dashed: bool = False,
+    per: float = 1.0,
+) -> tuple[float, float] | None:
+    """Draws the mean over seeds against the step, and a band from the smallest to the largest.
+
+    per: steps per unit of the x axis. Returns the end of the curve; None if nothing was logged.
+    """
+    steps, values = mean_curve(seeds.values(), group, metric)
+    if not steps:
+        return None
+    at = [step / per for step in steps]
+    style, width = ("--", 1.1) if dashed else ("-", 1.8)
+    axes.plot(at, values, color=colour, ls=style, lw=width)
+    if len(seeds) > 1:
+        low, high = band(seeds.values(), steps, group, metric)
+        axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+    return at[-1], values[-1]
+
+
 def curves(
     axes: Axes,
     records: Mapping[str, Mapping[int, Record]],
@@ -212,18 +269,15 @@ def curves(
 ) -> None:
     """Draws the mean over seeds of a metric against the step: one line per label, named at its end.
 
-    room: as in room_right. top: upper limit of the axis in percent, cutting off higher values.
+    Leaves out stalled seeds, as `moving`. room: as in room_right. top: upper limit of the axis in
+    percent, cutting off higher values.
     """
     labels = []
-    for index, (name, seeds) in enumerate(records.items()):
+    for index, (name, seeds) in enumerate(moving(records).items()):
         colour = (colours or {}).get(name, SERIES[index % len(SERIES)])
-        steps, values = mean_curve(seeds.values(), group, metric)
-        if not steps:
-            continue
-        axes.plot(steps, values, color=colour, lw=1.8)
-        low, high = band(seeds.values(), steps, group, metric)
-        axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
-        labels.append((steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
+        end = curve(axes, seeds, group, colour, metric=metric)
+        if end is not None:
+            labels.append((*end, f"{name}  {end[1]:.1f}%", colour))
     highest = axes.get_ylim()[1]
     axes.set_ylim(0, highest if top is None else min(top, highest))
     percent(axes)
@@ -254,16 +308,11 @@ def beside_paper(
         "bands: smallest to largest; dots: single seeds.",
         size=(16, 5.2),
     )
-    stalled = {label: sum(r.stalled for r in seeds.values()) for label, seeds in records.items()}
-    records = {
-        label: {n: r for n, r in seeds.items() if not r.stalled or stalled[label] == len(seeds)}
-        for label, seeds in records.items()
-    }
     colours = colours or {label: SERIES[i % len(SERIES)] for i, label in enumerate(records)}
     curves(axes[0][0], records, group=group, colours=colours, room=0.8)
     heading(axes[0][0], {"train": "Training error", "test": "Test error"}[group], "step", "error")
-    bars(axes[0][1], finals(records, "test_error"), colours, stalled=stalled)
-    heading(axes[0][1], "Final test error, measured here", "error (%)")
+    bars(axes[0][1], finals(records, "test_error"), colours, stalled=stalls(records))
+    heading(axes[0][1], "Final test error, measured here", "error (%), on its own scale")
     text, printed = published
     values = {label: [error] for label, error in printed.items()}
     bars(axes[0][2], values, dict.fromkeys(printed, GREY), digits=digits)
@@ -271,12 +320,31 @@ def beside_paper(
     return figure
 
 
+def moving(
+    records: Mapping[str, Mapping[int, Record]],
+) -> dict[str, Mapping[int, Record]]:
+    """The records without stalled seeds; a label whose seeds have all stalled keeps them."""
+    kept = {
+        label: {seed: record for seed, record in seeds.items() if not record.stalled}
+        for label, seeds in records.items()
+    }
+    return {label: kept[label] or seeds for label, seeds in records.items()}
+
+
+def stalls(records: Mapping[str, Mapping[int, Record]]) -> dict[str, int]:
+    """The number of stalled seeds by label."""
+    return {label: sum(r.stalled for r in seeds.values()) for label, seeds in records.items()}
+
+
 def finals(
     records: Mapping[str, Mapping[int, Record]], metric: str, factor: float = 100.0
 ) -> dict[str, list[float]]:
-    """By label, a metric at the last step of every seed; labels without the metric are left out."""
+    """By label, a metric at the last step of every seed that did not stall, as `moving`.
+
+    Labels without the metric are left out.
+    """
     return {
         label: [factor * record.last(metric) for record in seeds.values()]
-        for label, seeds in records.items()
+        for label, seeds in moving(records).items()
         if all(metric in record.result["last"] for record in seeds.values())
     }

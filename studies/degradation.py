@@ -61,8 +61,8 @@ def _runs(
     data: str,
     scale: str,
     seconds: Mapping[int, float],
+    overrides: Mapping[str, Any],
     seeds: Mapping[int, int] | None = None,
-    **overrides: Any,
 ) -> tuple[Run, ...]:
     return tuple(
         Run(
@@ -77,7 +77,7 @@ def _runs(
     )
 
 
-_DIGITS = _runs("digits", "small", {20: 21, 32: 30, 44: 40, 56: 54})
+_DIGITS = _runs("digits", "small", {20: 21, 32: 30, 44: 40, 56: 54}, {})
 SCALES = {
     "digits": Scale(
         runs=(
@@ -92,8 +92,12 @@ SCALES = {
             "digits",
             "small",
             {20: 72, 32: 115, 44: 155, 56: 200},
-            **{**lasting(LONG), "schedule.warmup": "", "log_every": "4 epochs"},
-            **{"eval.every": "4 epochs"},
+            {
+                **lasting(LONG),
+                "schedule.warmup": "",
+                "log_every": "4 epochs",
+                "eval.every": "4 epochs",
+            },
         ),
         seeds=5,
         note="1,437 training images of 8×8 pixels, 3,300 steps of 128 without warm-up.",
@@ -104,7 +108,7 @@ SCALES = {
             "fashion_mnist",
             "small",
             {20: 210, 56: 640},
-            **{"data.train_images": 10_000},
+            {"data.train_images": 10_000},
         ),
         seeds=3,
         note="10,000 of the 60,000 training images, 14×14 pixels, 20 epochs.",
@@ -114,8 +118,8 @@ SCALES = {
             "fashion_mnist_scenes",
             "paper",
             {20: 40, 32: 60, 44: 80, 56: 100, 110: 200},
+            lasting(STEPS),
             SEEDS,
-            **lasting(STEPS),
         ),
         seeds=max(SEEDS.values()),
         note=f"60,000 training images of 32×32 pixels, the paper's recipe with {STEPS:,} of its "
@@ -123,7 +127,7 @@ SCALES = {
         gpu=True,
     ),
     "cifar10": Scale(
-        runs=_runs("cifar10", "paper", {20: 2400, 32: 3600, 44: 4800, 56: 6000, 110: 12_000}),
+        runs=_runs("cifar10", "paper", {20: 2400, 32: 3600, 44: 4800, 56: 6000, 110: 12_000}, {}),
         seeds=3,
         note="The paper's recipe, 64,000 steps; the estimates are for one GPU.",
         papers_data=True,
@@ -255,46 +259,62 @@ def _mean_response(record: Record) -> float:
     return sum(spreads) / len(spreads)
 
 
+# One hue per kind, darker with depth.
+SHADES = {
+    "plain": dict(
+        zip(DEPTHS, ("#f0b9a8", "#e08d76", "#d0684f", "#b3422b", "#6e2416"), strict=True)
+    ),
+    "ResNet": dict(
+        zip(DEPTHS, ("#a8cfe6", "#72aed1", "#3f8ab5", "#1f6f9f", "#0c3a57"), strict=True)
+    ),
+}
+
+
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Draws final error by depth next to the paper's numbers, Fig. 6, and Fig. 7."""
+    depths = [d for d in DEPTHS if any(label(kind, d) in records for kind in KINDS)]
     figure, axes = drawing.new(
         3,
         2,
-        title="Does a deeper network train worse? Plain and residual nets from 20 to 56 layers",
-        subtitle=f"{study.scales[data].note[:-1]}. Lines: mean over seeds; dots: single seeds.",
+        title="Does a deeper network train worse? Plain and residual nets from "
+        f"{depths[0]} to {depths[-1]} layers",
+        subtitle=f"{study.scales[data].note[:-1]}. Mean over seeds that did not stall; "
+        "bands: smallest to largest; dots: single seeds.",
         size=(11.5, 13),
     )
-    depths = [d for d in DEPTHS if any(label(kind, d) in records for kind in KINDS)]
     _against_depth(axes[0][0], records, depths)
-    _as_published(axes[0][1])
+    _as_published(axes[0][1], depths)
     labels = [
         _against_step(panel, kind, records, depths)
-        for panel, kind in zip(axes[1], ("plain", "ResNet"), strict=True)
+        for panel, kind in zip(axes[1], KINDS, strict=True)
     ]
     top = max(panel.get_ylim()[1] for panel in axes[1])
     for panel, names in zip(axes[1], labels, strict=True):
         panel.set_ylim(0, top)
         drawing.ends(panel, names)
-    _responses(axes[2][0], records, in_order=True)
-    _responses(axes[2][1], records, in_order=False)
+    _responses(axes[2][0], records, depths, in_order=True)
+    _responses(axes[2][1], records, depths, in_order=False)
     return figure
 
 
 def _against_depth(axes: Any, records: Records, depths: list[int]) -> None:
-    labels = []
+    labels, stalled = [], []
     for kind, colour in (("plain", PLAIN), ("ResNet", RESIDUAL)):
-        have = [depth for depth in depths if label(kind, depth) in records]
+        counts = drawing.stalls(records)
+        of_kind = [(depth, label(kind, depth)) for depth in depths if label(kind, depth) in records]
+        stalled += [f"{counts[name]} of {name}" for _, name in of_kind if counts[name]]
+        have = [(depth, name) for depth, name in of_kind if counts[name] < len(records[name])]
         if not have:
             continue
         for metric, what in (("train_error", "training"), ("test_error", "test")):
-            values = [
-                [100 * record.last(metric) for record in records[label(kind, depth)].values()]
-                for depth in have
-            ]
-            drawing.scatter(axes, have, values, colour, dashed=metric == "train_error")
+            errors = drawing.finals(records, metric)
+            values = [errors[name] for _, name in have]
+            training = metric == "train_error"
+            drawing.scatter(axes, [depth for depth, _ in have], values, colour, dashed=training)
             end = sum(values[-1]) / len(values[-1])
-            labels.append((have[-1], end, f"{kind}, {what} {end:.1f}%", colour))
-    drawing.heading(axes, "Final error, measured here", "layers", "error")
+            labels.append((have[-1][0], end, f"{kind}, {what} {end:.1f}%", colour))
+    below = "layers" + (f"\nstalled, not drawn: {', '.join(stalled)}" if stalled else "")
+    drawing.heading(axes, "Final error, measured here", below, "error, on its own scale")
     axes.set_xticks(depths)
     axes.set_ylim(bottom=0)
     drawing.percent(axes)
@@ -302,18 +322,25 @@ def _against_depth(axes: Any, records: Records, depths: list[int]) -> None:
     drawing.ends(axes, labels)
 
 
-def _as_published(axes: Any) -> None:
+def _as_published(axes: Any, depths: list[int]) -> None:
     labels = []
     for kind, colour, text in (
         ("plain", PLAIN, "plain, test\n(read off Fig. 6)"),
         ("ResNet", RESIDUAL, "ResNet, test\n(Table 6)"),
     ):
-        shown = {d: row.value for d, row in PUBLISHED[kind].items() if row.sign != "above"}
+        rows = {depth: PUBLISHED[kind][depth] for depth in depths}
+        shown = {depth: row.value for depth, row in rows.items() if row.sign != "above"}
         last = max(shown)
         drawing.scatter(axes, list(shown), [[value] for value in shown.values()], colour)
         labels.append((last, shown[last], f"{text} {shown[last]:g}%", colour))
-    drawing.heading(axes, "Final error, published: He et al. 2016a on CIFAR-10", "layers", "error")
-    axes.set_xticks(list(DEPTHS))
+    beyond = PUBLISHED["plain"][110].text if 110 in depths else ""
+    drawing.heading(
+        axes,
+        "Final error, published: He et al. 2016a on CIFAR-10",
+        "layers" + (f"\nnot drawn: plain-110, {beyond}%" if beyond else ""),
+        "error, on its own scale",
+    )
+    axes.set_xticks(depths)
     axes.set_ylim(0, 15)
     drawing.percent(axes)
     drawing.room_right(axes, 0.5)
@@ -324,15 +351,16 @@ def _against_step(
     axes: Any, kind: str, records: Records, depths: list[int]
 ) -> list[tuple[float, float, str, str]]:
     labels: list[tuple[float, float, str, str]] = []
-    for index, depth in enumerate(depths):
-        seeds = records.get(label(kind, depth))
+    drawn = drawing.moving(records)
+    for depth in depths:
+        seeds = drawn.get(label(kind, depth))
         if not seeds:
             continue
-        colour = drawing.SERIES[index]
-        axes.plot(*drawing.mean_curve(seeds.values(), "train"), color=colour, lw=1, ls="--")
-        steps, values = drawing.mean_curve(seeds.values(), "test")
-        axes.plot(steps, values, color=colour, lw=2)
-        labels.append((steps[-1], values[-1], f"{label(kind, depth)} {values[-1]:.1f}%", colour))
+        colour = SHADES[kind][depth]
+        drawing.curve(axes, seeds, "train", colour, dashed=True)
+        end = drawing.curve(axes, seeds, "test", colour)
+        if end is not None:
+            labels.append((*end, f"{label(kind, depth)} {end[1]:.1f}%", colour))
     name = "Plain" if kind == "plain" else "Residual"
     drawing.heading(
         axes, f"{name} nets while training: test (bold), training (dashed)", "step", "error"
@@ -342,25 +370,26 @@ def _against_step(
     return labels
 
 
-def _responses(axes: Any, records: Records, *, in_order: bool) -> None:
+def _responses(axes: Any, records: Records, depths: list[int], *, in_order: bool) -> None:
     labels = []
-    shown = (
-        ("plain-20", PLAIN, ":"),
-        ("plain-56", PLAIN, "-"),
-        ("ResNet-20", RESIDUAL, ":"),
-        ("ResNet-56", RESIDUAL, "-"),
-    )
-    for name, colour, style in shown:
-        seeds = records.get(name)
-        if not seeds:
-            continue
-        every = [list(record.probe["response_sd"].values()) for record in seeds.values()]
-        mean = [sum(layer) / len(layer) for layer in zip(*every, strict=True)]
-        if not in_order:
-            mean.sort(reverse=True)
-        xs = range(1, len(mean) + 1)
-        axes.plot(xs, mean, color=colour, ls=style, lw=1.6)
-        labels.append((len(mean), mean[-1], name, colour))
+    drawn = drawing.moving(records)
+    counts = drawing.stalls(records)
+    for kind in KINDS:
+        for depth in depths:
+            name = label(kind, depth)
+            # Fig. 7 has 20, 56 and 110 layers. A net that stalled shows its start.
+            if depth in (32, 44) or name not in drawn or counts[name] == len(records[name]):
+                continue
+            every = [list(one.probe["response_sd"].values()) for one in drawn[name].values()]
+            if not in_order:
+                every = [sorted(layers, reverse=True) for layers in every]
+            by_layer = list(zip(*every, strict=True))
+            mean = [sum(layer) / len(layer) for layer in by_layer]
+            xs, colour = range(1, len(mean) + 1), SHADES[kind][depth]
+            axes.plot(xs, mean, color=colour, lw=1.6)
+            low, high = [min(layer) for layer in by_layer], [max(layer) for layer in by_layer]
+            axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+            labels.append((len(mean), mean[-1], name, colour))
     where = "by layer" if in_order else "sorted"
     x = "layer" if in_order else "layers, largest first"
     drawing.heading(axes, f"Responses of 3×3 layers, {where} (Fig. 7)", x, "sd after BN")

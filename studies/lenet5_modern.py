@@ -33,22 +33,26 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         2,
         title=f"LeNet-5's modern form on {data}",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} Mean over seeds; "
+        "bands: smallest to largest; dots: single seeds.",
         size=(13, 4.8),
     )
-    ends = []
+    labels = []
     for group, colour in (("test", SERIES[0]), ("train", SERIES[1])):
-        steps, errors = drawing.mean_curve(records[MODERN].values(), group)
-        axes[0][0].plot(steps, errors, color=colour, linewidth=2)
-        ends.append((steps[-1], errors[-1], f"{group} {errors[-1]:.2f}%", colour))
-    axes[0][0].set_ylim(0, max(4.0, 4 * max(error for _, error, _, _ in ends)))
+        end = drawing.curve(axes[0][0], records[MODERN], group, colour)
+        if end is not None:
+            labels.append((*end, f"{group} {end[1]:.2f}%", colour))
+    axes[0][0].set_ylim(0, max(4.0, 4 * max(error for _, error, _, _ in labels)))
     drawing.room_right(axes[0][0], 0.2)
-    drawing.ends(axes[0][0], ends)
+    drawing.ends(axes[0][0], labels)
     drawing.percent(axes[0][0])
     drawing.heading(axes[0][0], "Error (train: measured during training)", "step", "error")
-    finals = drawing.finals(records, "test_error")
-    printed = {"LeNet-5 of 1998 on MNIST, printed": [PUBLISHED.value]}
-    drawing.bars(axes[0][1], {**finals, **printed}, dict.fromkeys(printed, GREY), digits=2)
+    errors = drawing.finals(records, "test_error")
+    if study.scales[data].papers_data:
+        errors["LeNet-5 of 1998, printed"] = [PUBLISHED.value]
+    drawing.bars(
+        axes[0][1], errors, {"LeNet-5 of 1998, printed": GREY, MODERN: SERIES[0]}, digits=2
+    )
     drawing.heading(axes[0][1], "Final test error", "error (%)")
     return figure
 

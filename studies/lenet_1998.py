@@ -168,7 +168,8 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         3,
         title="LeNet-5 as trained in 1998: error by pass and by number of training images",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} Mean over seeds; "
+        "bands: smallest to largest; dots: single seeds.",
         size=(16, 5.2),
     )
     per_pass = next(iter(whole.values())).rows[0]
@@ -178,10 +179,9 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         ("test", drawing.SERIES[0], "test"),
         ("train", drawing.SERIES[1], "during\ntraining"),
     ):
-        steps, values = drawing.mean_curve(whole.values(), group)
-        passes = [step / steps_a_pass for step in steps]
-        axes[0][0].plot(passes, values, color=colour, lw=2)
-        labels.append((passes[-1], values[-1], f"{name}  {values[-1]:.1f}%", colour))
+        end = drawing.curve(axes[0][0], whole, group, colour, per=steps_a_pass)
+        if end is not None:
+            labels.append((*end, f"{name}  {end[1]:.1f}%", colour))
     drawing.heading(axes[0][0], f"Error by pass, {sizes[-1]:,} images (Fig. 5)", "pass", "error")
     drawing.percent(axes[0][0])
     # As in Fig. 5, the first passes may be above the top of the axis.
@@ -206,13 +206,8 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         drawing.room_right(panel, 0.3)
         drawing.ends(panel, marks)
 
-    errors_of = drawing.finals(records, "test_error")
-    saturated = errors_of.pop(PRINTED_START, None)
-    drawing.bars(axes[0][2], errors_of)
-    below = "error (%)"
-    if saturated is not None:  # off the scale of the others
-        below += f"\n{PRINTED_START}, not drawn: {statistics.mean(saturated):.1f}%"
-    drawing.heading(axes[0][2], "Final test error of all runs", below)
+    drawing.bars(axes[0][2], drawing.finals(records, "test_error"))
+    drawing.heading(axes[0][2], "Final test error of all runs", "error (%)")
     return figure
 
 

@@ -35,20 +35,27 @@ def _within(net: str, metric: str, points: float) -> Claim:
     return less_error(labels[1], labels[0], metric, text, margin=points, kind=LEVEL)
 
 
+def _top(records: Records) -> float:
+    """The top of the panel in percent, which may cut off the first steps."""
+    errors = drawing.finals(records, "test_error")
+    return max(5.0, *(3 * value for values in errors.values() for value in values))
+
+
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Draws test error against the step for each net in both types, and final test errors."""
     figure, axes = drawing.new(
         1,
         len(NETS) + 1,
         title="The same nets computed in float32 and in bfloat16",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} Mean over seeds; "
+        "bands: smallest to largest; dots: single seeds.",
         size=(16, 5.2),
     )
     for panel, net in zip(axes[0], NETS, strict=False):
         here = {
             dtype: records[label(net, dtype)] for dtype in TYPES if label(net, dtype) in records
         }
-        drawing.curves(panel, here, colours=TYPES, room=0.5, top=15)
+        drawing.curves(panel, here, colours=TYPES, room=0.5, top=_top(here))
         drawing.heading(panel, f"{net}: test error", "step", "error")
     drawing.bars(
         axes[0][-1],
