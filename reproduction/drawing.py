@@ -179,9 +179,9 @@ def bars(
         if len(have) > 1:
             seen = [value for value in have if value <= cut]
             beyond = [0.985 * edge] if len(seen) < len(have) else []
-            for marker, at in (("o", seen), (">", beyond)):
-                line = [place + 0.15] * len(at)
-                axes.plot(at, line, marker, color="black", markersize=3, alpha=0.6)
+            for marker, dots in (("o", seen), (">", beyond)):
+                line = [place + 0.15] * len(dots)
+                axes.plot(dots, line, marker, color="black", markersize=3, alpha=0.6)
         count = (stalled or {}).get(name, 0)
         text = f"{mean:,.{digits}f}{unit}" + (f", {count} stalled" if count else "")
         inside = mean > cut
