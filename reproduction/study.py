@@ -5,6 +5,7 @@ A study reproduces one figure or table of a paper; its file in studies/ fills in
 
 import dataclasses
 import pathlib
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -242,4 +243,7 @@ def as_flags(overrides: Mapping[str, Any]) -> str:
 def _quoted(value: Any) -> str:
     text = str(value)
     plain = all(letter.isalnum() or letter in "._-" for letter in text)
-    return text if text and plain else f"'{text}'"
+    if text and plain:
+        return text
+    # A tuple of strings contains single quotes; double ones are easier to read than shlex's.
+    return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)

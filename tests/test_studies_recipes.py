@@ -1,5 +1,6 @@
 """What single studies read off their runs, on numbers worked out by hand."""
 
+import shlex
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 import studies
+from configs import files
+from reproduction.study import ROOT
 from studies import alexnet_parts, nin_head, relu_vs_tanh
 
 
@@ -91,6 +94,19 @@ def test_the_nets_of_table_5_differ_in_their_head_alone() -> None:
         nin_head.DENSE_DROPOUT: {"head": "dense", "head_dropout": 0.5, "dropout": 0.5},
         nin_head.UNDROPPED: {"head": "gap", "head_dropout": 0.0, "dropout": 0.0},
     }
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_the_command_of_a_run_is_read_back_as_its_config(name: str) -> None:
+    """A shell splits it, train.py reads its literals: the same overrides, tuples of text too."""
+    for scale in studies.STUDIES[name].scales.values():
+        for run in scale.runs:
+            words = shlex.split(run.command(3, "somewhere"))[2:]
+            given = dict(word.removeprefix("--").split("=", 1) for word in words)
+            assert given.pop("workdir") == "somewhere"
+            config = given.pop("config")
+            fields = {key.removeprefix("config."): files.literal(v) for key, v in given.items()}
+            assert files.resolve(config, fields, ROOT).to_dict() == run.resolve(3).to_dict()
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
