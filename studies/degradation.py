@@ -7,23 +7,18 @@ its own row.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from papers import results
 from reproduction import drawing
 from reproduction.drawing import PLAIN, RESIDUAL
 from reproduction.inference import NO_WORSE
-from reproduction.records import Record
 from reproduction.study import OURS, STALLS, Claim, Column, Records, Run, Scale, Study, less_error
 from reproduction.tables import steps_to
-from training import trained
+from studies import responses
 
 # On scenes: steps of 128, at whose end the training error must be flat, and when the rate drops.
 # The paper has 64,000 steps, with drops at 50 and 75% of them.
@@ -39,6 +34,16 @@ PUBLISHED = {
     "ResNet": {depth: results.row(f"resnet{depth}_cifar10_A") for depth in DEPTHS},
 }
 STALL = "plain-56 without warm-up"
+RESPONSES_OF = (20, 56, 110)  # the depths of Fig. 7
+# One hue per kind, darker with depth.
+SHADES = {
+    "plain": dict(
+        zip(DEPTHS, ("#e79a84", "#dc7a60", "#c8553d", "#973521", "#571a0d"), strict=True)
+    ),
+    "ResNet": dict(
+        zip(DEPTHS, ("#7db8dc", "#559dc8", "#2f80b0", "#175a83", "#0a2f47"), strict=True)
+    ),
+}
 
 
 def label(kind: str, depth: int) -> str:
@@ -179,7 +184,7 @@ CLAIMS = (
     _more_error("ResNet-56", "ResNet-110", "test_error", source="Table 6", on=("cifar10",)),
     Claim(
         "Fig. 7: residual layers respond less than plain ones, 56 layers, mean sd",
-        lambda seed: _mean_response(seed["plain-56"]) - _mean_response(seed["ResNet-56"]),
+        lambda seed: responses.mean_of(seed["plain-56"]) - responses.mean_of(seed["ResNet-56"]),
         runs=("plain-56", "ResNet-56"),
         source="Fig. 7",
         margin=0.1,
@@ -188,7 +193,7 @@ CLAIMS = (
     ),
     Claim(
         "most layers of ResNet-56 respond less than the same layer of plain-56",
-        lambda seed: _layers_below(seed["ResNet-56"], seed["plain-56"]) - 50,
+        lambda seed: responses.layers_below(seed["ResNet-56"], seed["plain-56"]) - 50,
         runs=("plain-56", "ResNet-56"),
         source="Fig. 7",
         margin=10,
@@ -197,7 +202,7 @@ CLAIMS = (
     ),
     Claim(
         "layers of ResNet-56 respond less than those of ResNet-20, mean sd",
-        lambda seed: _mean_response(seed["ResNet-20"]) - _mean_response(seed["ResNet-56"]),
+        lambda seed: responses.mean_of(seed["ResNet-20"]) - responses.mean_of(seed["ResNet-56"]),
         runs=("ResNet-20", "ResNet-56"),
         source="Fig. 7",
         margin=0.05,
@@ -213,61 +218,6 @@ CLAIMS = (
         kind=STALLS,
     ),
 )
-
-
-def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
-    """Fig. 7: the standard deviation of each 3×3 layer's output, after BN, before the nonlinearity.
-
-    Over all positions and channels of the first config.eval.batch_size test images. Returns
-    {"response_sd": {layer: sd}}, in the order of layers.
-    """
-    net = trained.load(workdir)
-    units = [
-        f"conv{stage}_{unit}/{layer}"
-        for stage, count in enumerate(net.network.stages, start=2)
-        for unit in range(1, count + 1)
-        for layer in "ab"
-    ]
-    layers = ("conv1", *units)
-    with closing(net.pipeline(data_dir)) as pipeline:
-        batch = next(iter(pipeline.evaluation("test")))
-
-    @jax.jit
-    def spreads(variables: Any, images: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-        captured = net.network.apply(variables, images, train=False, capture=layers).captured
-        weight = mask[:, None, None, None]
-        out = {}
-        for name, response in captured.items():
-            count = mask.sum() * response[0].size
-            mean = (response * weight).sum() / count
-            out[name] = jnp.sqrt((jnp.square(response - mean) * weight).sum() / count)
-        return out
-
-    found = spreads(net.variables, batch["image"], batch["mask"])
-    return {"response_sd": {name: float(found[name]) for name in layers}}
-
-
-def _layers_below(low: Record, high: Record) -> float:
-    """The share of layers, in percent, whose response is smaller in `low` than in `high`."""
-    pairs = zip(low.probe["response_sd"].values(), high.probe["response_sd"].values(), strict=True)
-    below = [one < other for one, other in pairs]
-    return 100 * sum(below) / len(below)
-
-
-def _mean_response(record: Record) -> float:
-    spreads = record.probe["response_sd"].values()
-    return sum(spreads) / len(spreads)
-
-
-# One hue per kind, darker with depth.
-SHADES = {
-    "plain": dict(
-        zip(DEPTHS, ("#f0b9a8", "#e08d76", "#d0684f", "#b3422b", "#6e2416"), strict=True)
-    ),
-    "ResNet": dict(
-        zip(DEPTHS, ("#a8cfe6", "#72aed1", "#3f8ab5", "#1f6f9f", "#0c3a57"), strict=True)
-    ),
-}
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
@@ -292,8 +242,9 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     for panel, names in zip(axes[1], labels, strict=True):
         panel.set_ylim(0, top)
         drawing.ends(panel, names)
-    _responses(axes[2][0], records, depths, in_order=True)
-    _responses(axes[2][1], records, depths, in_order=False)
+    shown = {label(k, d): SHADES[k][d] for k in KINDS for d in depths if d in RESPONSES_OF}
+    responses.panel(axes[2][0], records, shown, in_order=True)
+    responses.panel(axes[2][1], records, shown, in_order=False)
     return figure
 
 
@@ -370,34 +321,6 @@ def _against_step(
     return labels
 
 
-def _responses(axes: Any, records: Records, depths: list[int], *, in_order: bool) -> None:
-    labels = []
-    drawn = drawing.moving(records)
-    counts = drawing.stalls(records)
-    for kind in KINDS:
-        for depth in depths:
-            name = label(kind, depth)
-            # Fig. 7 has 20, 56 and 110 layers. A net that stalled shows its start.
-            if depth in (32, 44) or name not in drawn or counts[name] == len(records[name]):
-                continue
-            every = [list(one.probe["response_sd"].values()) for one in drawn[name].values()]
-            if not in_order:
-                every = [sorted(layers, reverse=True) for layers in every]
-            by_layer = list(zip(*every, strict=True))
-            mean = [sum(layer) / len(layer) for layer in by_layer]
-            xs, colour = range(1, len(mean) + 1), SHADES[kind][depth]
-            axes.plot(xs, mean, color=colour, lw=1.6)
-            low, high = [min(layer) for layer in by_layer], [max(layer) for layer in by_layer]
-            axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
-            labels.append((len(mean), mean[-1], name, colour))
-    where = "by layer" if in_order else "sorted"
-    x = "layer" if in_order else "layers, largest first"
-    drawing.heading(axes, f"Responses of 3×3 layers, {where} (Fig. 7)", x, "sd after BN")
-    axes.set_ylim(bottom=0)
-    drawing.room_right(axes, 0.22)
-    drawing.ends(axes, labels)
-
-
 STUDY = Study(
     name="degradation",
     title="Degradation: plain against residual nets over depth",
@@ -410,7 +333,7 @@ STUDY = Study(
         steps_to(0.1),
         Column(
             "mean response sd",
-            lambda record: _mean_response(record) if record.probe else None,
+            lambda record: responses.mean_of(record) if record.probe else None,
             digits=2,
         ),
     ),
@@ -421,5 +344,5 @@ STUDY = Study(
     },
     published_heading="published: CIFAR-10 test error (%; ≈: read off Fig. 6)",
     draw=draw,
-    probe=probe,
+    probe=responses.probe,
 )
