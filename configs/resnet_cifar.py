@@ -9,9 +9,14 @@ paper     Table 6, CIFAR-10 test error: 8.75% (20), 7.51% (32), 7.17% (44), 6.97
           Pre-activation (He et al. 2016b, Tables 2-4): 6.37% (110), 5.46% (164), 4.92% (1001)
 here      digits, five seeds, training error after 330 steps: plain-20, 32, 44, 56: 0.0, 0.3, 28.9,
           38.4%; ResNet-20, 32, 44, 56: 0.0% each (results/degradation)
-deviates  paper: batch-norm statistics over groups of 64 images, as on each of the paper's two GPUs.
+deviates  The rate is outside the velocity, as in the second paper's code (Torch). Caffe, in which
+          the first paper's nets were released, has it inside (optimizer.name=caffe_sgd).
+          Padding is black and comes before the mean is subtracted, so crops see a dark border; in
+          the second paper's code it comes after, so the border is the mean.
+          paper: batch-norm statistics are over groups of 64 images, as on each of the paper's two
+          GPUs; after the last step they are recomputed on 100 batches, as in the released nets.
           small: 330 steps on digits (8×8, no augmentation); all depths have the warm-up of the
-          110-layer net, since without it plain-56 stalls at chance, which is not degradation
+          110-layer net, since without it plain-56 is still at chance when they end
 """
 
 from collections.abc import Iterator
