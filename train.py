@@ -52,7 +52,7 @@ from ml_collections import ConfigDict
 import sharding
 from errors import UserError
 from startup import jobs
-from training import curves, data_record, estimates, metrics, progress, workdirs
+from training import curves, data_record, estimates, metrics, progress, starting_weights, workdirs
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
@@ -88,7 +88,7 @@ def main() -> None:
 def dry_run(config: ConfigDict) -> None:
     """Checks a config and prints what it would train; reads no image and writes nothing."""
     run = experiments.create(config, sharding.create_mesh(), data=False)
-    description = describe(run)
+    description = describe(run, starting_weights.adopt(run))
     print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
     print_plan(run, description, "none, this is a dry run")
     # Backward, the gradients of inputs and of weights cost a forward pass each.
@@ -116,7 +116,8 @@ def train_and_evaluate(
     # Devices, data, network, optimizer: all checked before anything is written or compiled.
     mesh = sharding.create_mesh()
     run = experiments.create(config, mesh, data_dir)
-    description = describe(run)
+    start = starting_weights.adopt(run, workdir)
+    description = describe(run, start)
     writes = jax.process_index() == 0  # of several processes, one writes and prints
 
     with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
@@ -136,21 +137,26 @@ def train_and_evaluate(
             print_plan(run, description, workdir)
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
-            # Restore, or start from the seed; the rows so far must be there, and the same machine.
+            # Restore, or start; the rows so far must be there, and the same machine.
             state = run.create_state()
             restored = checkpoints.restore_newest(state)
             if restored is not None:
                 state = restored
+            elif start:
+                state = starting_weights.applied(run, state, start)
             done = int(state.step)
             made_of = {
                 "config": workdirs.config_digest(config.to_dict()),
                 "data": record.sha256,
+                **({"init": start.sha256} if start else {}),
             }
             if done:
                 checkpoints.require_made_of(done, made_of)
             saved_with = checkpoints.metadata(done) if done else {}
             if writes:
                 data_record.keep(workdir, record)
+                if start:
+                    starting_weights.keep(workdir, start)
                 metrics.check_whole(workdir, run.rows_due(done))
                 # At an end that --extend has moved, the row of the step itself is cut away.
                 digest = "rows" if {"log", "evaluate"} <= run.due(done) else "rows_before"
@@ -357,14 +363,15 @@ def say_changes(changes: Sequence[str]) -> None:
         )
 
 
-def describe(run: Experiment) -> dict[str, Any]:
-    """The keys of result.json that describe the run."""
+def describe(run: Experiment, start: starting_weights.Start | None) -> dict[str, Any]:
+    """The keys of result.json that describe the run; "init" if it starts from other weights."""
     return {
         "network": run.config.model.name,
         "params": run.traced.cost.params,
         "multiply_adds": run.multiply_adds,
         "data": run.config.data.name,
         "seed": run.config.seed,
+        **({"init": start.provenance} if start else {}),
     }
 
 
@@ -382,6 +389,7 @@ def print_plan(
         f"devices  {jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)\n"
         f"steps    {run.steps:,} of {run.config.batch_size} images, "
         f"{run.steps / run.pipeline.steps_per_epoch:.4g} epochs\n"
+        f"{starting_weights.line(description['init']) if 'init' in description else ''}"
         f"workdir  {workdir}",
         flush=True,
     )

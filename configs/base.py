@@ -30,6 +30,12 @@ def base() -> ConfigDict:
             "batch_size": 128,  # images per step, over all devices
             "parallel": "jit",  # over a mesh of all devices, or "pmap"
             "gradient_accumulation": 1,  # parts of a batch whose gradients are summed
+            "init": {
+                "from": "",  # workdir of the run whose weights this one starts from; "": the seed
+                "step": "last",  # of that run; or "best" by validation, or a number
+                "skip": (),  # shell patterns of parameters that start anew, as ("fc8/*",)
+                "statistics": False,  # normalise by that run's statistics, not by those of `data`
+            },
             "model": {"name": ""},  # one of models.NETWORKS, and any field of that network
             "data": {
                 "name": "digits",  # one of data.DATASETS, folder:PATH or synthetic:HxWxC:CLASSES

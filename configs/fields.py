@@ -6,6 +6,7 @@ A field that belongs to one part (`optimizer.momentum`) takes its type from that
 
 import collections.abc
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -82,6 +83,9 @@ OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
 # Fields that only some parts have.
 OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
 
+# Fields that configs of older versions do not have; one without them means their defaults.
+ADDED = ("init",)
+
 # Old names of fields and parts, for error lines that give the new one.
 RENAMED = {
     "micro_batches": "gradient_accumulation",
@@ -94,7 +98,24 @@ KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "
 
 def check(config: Any) -> None:
     """Raises UserError for a field that is missing, unknown, of the wrong type or out of bounds."""
-    _check_section("", config.to_dict(), base().to_dict())
+    _check_section("", completed(config.to_dict()), base().to_dict())
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the fields that were added after it was written."""
+    default = base().to_dict()
+    return {**{name: default[name] for name in ADDED if name not in config}, **config}
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as read back from JSON, without added fields at their defaults: for comparisons.
+
+    So a run is the same as one of the same config before the fields were there.
+    """
+    given, default = (json.loads(json.dumps(each)) for each in (dict(config), base().to_dict()))
+    return {
+        name: value for name, value in given.items() if name not in ADDED or value != default[name]
+    }
 
 
 def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any]) -> None:

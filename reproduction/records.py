@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 import data
+from configs import fields
 from errors import UserError
 from training import metrics
 
@@ -117,7 +118,8 @@ def stamp(
     """
     major_minor = ".".join(jax_version.split(".")[:2])
     pinned = {} if cores is None else {"cores": cores}
-    return {"results_version": version, "jax": major_minor, **pinned, "config": dict(config)}
+    essential = fields.essential(config)
+    return {"results_version": version, "jax": major_minor, **pinned, "config": essential}
 
 
 def slug(label: str) -> str:

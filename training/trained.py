@@ -88,7 +88,7 @@ def load(
     workdir = pathlib.Path(workdir)
     if not (workdir / CONFIG).exists():
         raise UserError(f"{workdir}: no run here (it has no {CONFIG})")
-    config = ConfigDict(read_object(workdir / CONFIG)).lock()
+    config = ConfigDict(fields.completed(read_object(workdir / CONFIG))).lock()
     try:
         fields.check(config)
     except UserError as error:

@@ -1,7 +1,7 @@
 """The folder of a run: one run at a time holds it, one config lives in it.
 
-Files: config.json, data.npz, environment.json, metrics.jsonl, result.json, curves.png,
-checkpoints/.
+Files: config.json, data.npz, init.json (if the run starts from other weights), environment.json,
+metrics.jsonl, result.json, curves.png, checkpoints/.
 """
 
 import contextlib
@@ -17,13 +17,16 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from configs import fields
 from errors import UserError
 from startup import environment
 
 CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
 DATA = "data.npz"  # what data_record keeps
+INIT = "init.json"  # what starting_weights keeps
 FOLDER = "checkpoints"
-MADE_OF = {"config": CONFIG, "data": DATA}  # the files whose digests each checkpoint holds
+# The files whose digests each checkpoint holds.
+MADE_OF = {"config": CONFIG, "data": DATA, "init": INIT}
 
 
 @contextlib.contextmanager
@@ -132,8 +135,8 @@ def adopt_config(
             )
         write_json(path, config)
         return
-    stored = flatten_dict(read_object(path), sep=".")
-    given = flatten_dict(json.loads(json.dumps(config)), sep=".")
+    stored = flatten_dict(fields.essential(read_object(path)), sep=".")
+    given = flatten_dict(fields.essential(config), sep=".")
     differing = [
         name
         for name in sorted(stored.keys() | given.keys())
@@ -183,8 +186,8 @@ def read_only_result(workdir: pathlib.Path, config: dict[str, Any]) -> dict[str,
 
 def config_digest(config: dict[str, Any]) -> str:
     """sha256 of a config without its duration, which --extend may change."""
-    fields = {name: value for name, value in config.items() if name != "duration"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    kept = {name: value for name, value in fields.essential(config).items() if name != "duration"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
