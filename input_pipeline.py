@@ -30,7 +30,7 @@ from data.loader import Loader
 from engines.resident import Part, Resident, load_part
 from engines.streaming import Streaming
 from errors import UserError
-from randomness import Purpose, key
+from randomness import Purpose, host_draws, key
 from sharding import replicate, sharded
 
 Batch = dict[str, jax.Array]
@@ -261,6 +261,13 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
             f"training images left by config.data.validation={fields.validation}"
         )
     examples = {"train": fields.train_images or left}
+    if fields.labels_a_class:
+        whole, examples["train"] = examples["train"], fields.labels_a_class * dataset.classes
+        if examples["train"] > whole:
+            raise UserError(
+                f"config.data.labels_a_class={fields.labels_a_class}: {fields.name} has "
+                f"{dataset.classes} classes and {whole} training images are there to draw from"
+            )
     if fields.validation:
         examples["validation"] = fields.validation
     examples["test"] = dataset.splits["test"]
@@ -270,6 +277,25 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
             "number of training images"
         )
     return Declaration(dataset, recipe, examples, config.batch_size)
+
+
+def of_each_class(part: Part, count: int, dataset: data.Dataset, seed: int) -> Part:
+    """`count` images of each class of a part, drawn by the seed, in the part's order.
+
+    Of the same seed, fewer labels are a part of more. Raises UserError if a class has less.
+    """
+    chosen = []
+    for label in range(dataset.classes):
+        rows = np.flatnonzero(part.labels == label)
+        if len(rows) < count:
+            name = dataset.class_names or map(str, range(dataset.classes))
+            raise UserError(
+                f"config.data.labels_a_class={count}: {dataset.name} has {len(rows)} training "
+                f"images of the class {tuple(name)[label]}"
+            )
+        order = host_draws(seed, Purpose.LABELS, label).permutation(len(rows))
+        chosen.append(rows[order[:count]])
+    return part[np.sort(np.concatenate(chosen))]
 
 
 def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
@@ -316,6 +342,11 @@ def _engine(
             "valid are auto, streaming"
         )
     skip = fields.on_damage == "skip"
+    if fields.labels_a_class and (kind == "streaming" or skip):
+        raise UserError(
+            f"config.data.labels_a_class={fields.labels_a_class}: needs the resident engine and "
+            'config.data.on_damage="stop"'
+        )
     parts = {}
     if kind == "streaming" or skip:
         for name, count in examples.items():
@@ -337,7 +368,14 @@ def _engine(
         for split in ("train", "test"):
             images, labels = data.load_arrays(fields.name, split, data_dir)
             whole = Part(images, labels, np.ones(len(images), bool))
-            arrays[split] = whole[: examples[split]]
+            if split == "train" and fields.labels_a_class:
+                # From the images that training would have without the field.
+                there = fields.train_images or len(images) - fields.validation
+                arrays[split] = of_each_class(
+                    whole[:there], fields.labels_a_class, dataset, config.seed
+                )
+            else:
+                arrays[split] = whole[: examples[split]]
             if split == "train" and "validation" in examples:
                 arrays["validation"] = whole[len(images) - examples["validation"] :]
     return Resident(arrays, mesh, config.seed, config.batch_size)

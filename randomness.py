@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     ORDER = 1
     AUGMENT = 2
     DROPOUT = 3
+    LABELS = 6
 
 
 def key(seed: int, purpose: Purpose, step: int | jax.Array = 0) -> jax.Array:

@@ -44,6 +44,7 @@ def base() -> ConfigDict:
                 "channels": 0,  # 3 repeats grey, 1 averages colour; 0: as stored
                 "validation": 0,  # images held out from the end of the training set
                 "train_images": 0,  # train on the first so many; 0: all that are not held out
+                "labels_a_class": 0,  # then so many of each class, drawn by the seed; 0: all
                 "augment": (),  # operations on training images, in order: ("flip()",)
                 "normalize": ("scale()",),  # operations on all images, after `augment`
                 "engine": "auto",  # resident, streaming, or auto: chosen by the data set

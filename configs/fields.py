@@ -5,6 +5,7 @@ A field that belongs to one part (`optimizer.momentum`) takes its type from that
 """
 
 import collections.abc
+import copy
 import dataclasses
 import json
 import typing
@@ -53,6 +54,7 @@ BOUNDS: dict[str, Bounds] = {
     "data.channels": Bounds(least=0),
     "data.validation": Bounds(least=0),
     "data.train_images": Bounds(least=0),
+    "data.labels_a_class": Bounds(least=0),
     "data.workers": Bounds(least=0, most=1024),
     "eval.batch_size": Bounds(least=1),
     "checkpoint.keep": Bounds(least=1),
@@ -84,7 +86,7 @@ OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
 OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
 
 # Fields that configs of older versions do not have; one without them means their defaults.
-ADDED = ("init",)
+ADDED = ("init", "data.labels_a_class")
 
 # Old names of fields and parts, for error lines that give the new one.
 RENAMED = {
@@ -103,8 +105,12 @@ def check(config: Any) -> None:
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with the fields that were added after it was written."""
-    default = base().to_dict()
-    return {**{name: default[name] for name in ADDED if name not in config}, **config}
+    given, default = copy.deepcopy(dict(config)), base().to_dict()
+    for name in ADDED:
+        part, field = _section(given, name)
+        if isinstance(part, dict) and field not in part:
+            part[field] = _section(default, name)[0][field]
+    return given
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,9 +119,19 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     So a run is the same as one of the same config before the fields were there.
     """
     given, default = (json.loads(json.dumps(each)) for each in (dict(config), base().to_dict()))
-    return {
-        name: value for name, value in given.items() if name not in ADDED or value != default[name]
-    }
+    for name in ADDED:
+        part, field = _section(given, name)
+        if part.get(field) == _section(default, name)[0][field]:
+            part.pop(field, None)
+    return given
+
+
+def _section(config: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The section of a dotted name, {} if it is not there, and the field's own name."""
+    *sections, field = name.split(".")
+    for section in sections:
+        config = config.get(section, {})
+    return config, field
 
 
 def _check_section(name: str, given: Mapping[str, Any], like: Mapping[str, Any]) -> None:

@@ -10,15 +10,20 @@ import os
 
 import numpy as np
 
-from data import folder, synthetic
+from data import classes, folder, synthetic
 from data.catalog import DATASETS, Dataset
+from data.classes import ClassesSource
 from data.damage import Damaged
 from data.prepared import PreparedSource, Source, data_directory
 from errors import UserError
 
 __all__ = ["DATASETS", "Damaged", "Dataset", "Source", "dataset", "load_arrays", "open_split"]
 
-PARAMETRISED = ("folder:PATH", "synthetic:HxWxC:CLASSES[:TRAIN[:TEST]]")
+PARAMETRISED = (
+    "NAME:CLASSES (fashion_mnist:0-7)",
+    "folder:PATH",
+    "synthetic:HxWxC:CLASSES[:TRAIN[:TEST]]",
+)
 SELF_PREPARING = ("digits", "synthetic")
 
 
@@ -34,6 +39,8 @@ def dataset(name: str) -> Dataset:
         described = synthetic.describe(name, parameters)
     elif kind == "folder" and colon:
         described = folder.describe(name, parameters)
+    elif kind in DATASETS:
+        described = classes.describe(name, DATASETS[kind], parameters)
     else:
         valid = ", ".join((*DATASETS, *PARAMETRISED))
         raise UserError(f"there is no data set {name!r}; valid names: {valid}")
@@ -55,12 +62,15 @@ def open_split(name: str, split: str, data_dir: str | os.PathLike[str] | None = 
     kind, _, parameters = name.partition(":")
     if kind == "folder":
         return folder.FolderSource(parameters, split)
+    chosen = kind in DATASETS and kind != "synthetic" and parameters
+    whole = DATASETS[kind] if chosen else entry
     if kind in SELF_PREPARING:
         # Imported here: it imports TFDS and every family of sets.
         from data import prepare
 
-        prepare.prepare(name, data_dir)
-    return PreparedSource(entry, split, data_directory(data_dir))
+        prepare.prepare(whole.name, data_dir)
+    source = PreparedSource(whole, split, data_directory(data_dir))
+    return ClassesSource(source, classes.read(name, whole, parameters)) if chosen else source
 
 
 def load_arrays(
@@ -77,5 +87,5 @@ def load_arrays(
             'use config.data.engine="streaming"'
         )
     source = open_split(name, split, data_dir)
-    assert isinstance(source, PreparedSource)  # The only other source, a folder, has no shape.
+    assert not isinstance(source, folder.FolderSource)  # a folder's images have no shape
     return source.arrays()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,6 +139,15 @@ class PreparedSource:
         assert self._dataset.shape is not None
         pixels = np.empty((len(self), *self._dataset.shape), np.uint8)
         labels = np.empty(len(self), np.int32)
+        for index, (encoded, label) in enumerate(self._all()):
+            pixels[index], labels[index] = self._decode(encoded, index), label
+        return pixels, labels
+
+    def labels(self) -> np.ndarray:
+        """Returns all labels, int32 [N], and decodes no image; raises Damaged."""
+        return np.fromiter((label for _, label in self._all()), np.int32, len(self))
+
+    def _all(self) -> Iterator[tuple[bytes, int]]:
         for start in range(0, len(self), BATCH):
             batch = range(start, min(start + BATCH, len(self)))
             try:
@@ -147,9 +157,7 @@ class PreparedSource:
                 # A batch does not tell which record failed (and may have an empty record instead
                 # of an error), so read them one at a time.
                 examples = [self.encoded(index) for index in batch]
-            for index, (encoded, label) in zip(batch, examples, strict=True):
-                pixels[index], labels[index] = self._decode(encoded, index), label
-        return pixels, labels
+            yield from examples
 
     def _parse(self, record: bytes, index: int) -> tuple[bytes, int]:
         # TFDS's parser handles any set of features and takes twenty times as long.

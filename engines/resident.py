@@ -28,8 +28,8 @@ class Part:
     labels: np.ndarray
     intact: np.ndarray
 
-    def __getitem__(self, rows: slice) -> "Part":
-        """A slice of the part."""
+    def __getitem__(self, rows: slice | np.ndarray) -> "Part":
+        """The images of a slice, or of these indices."""
         return Part(self.images[rows], self.labels[rows], self.intact[rows])
 
 
