@@ -24,8 +24,6 @@ from training.experiment import Experiment
 from training.step import TrainState
 from training.workdirs import INIT, read_object, write_json
 
-Arrays = Mapping[str, Any]  # by name: "conv1/kernel", "conv1/bn/mean"
-
 
 @dataclasses.dataclass(frozen=True)
 class Start:
