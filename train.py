@@ -363,7 +363,7 @@ def say_changes(changes: Sequence[str]) -> None:
         )
 
 
-def describe(run: Experiment, start: starting_weights.Start | None) -> dict[str, Any]:
+def describe(run: Experiment, start: starting_weights.Start | None = None) -> dict[str, Any]:
     """The keys of result.json that describe the run; "init" if it starts from other weights."""
     return {
         "network": run.config.model.name,

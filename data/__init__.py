@@ -87,5 +87,5 @@ def load_arrays(
             'use config.data.engine="streaming"'
         )
     source = open_split(name, split, data_dir)
-    assert not isinstance(source, folder.FolderSource)  # a folder's images have no shape
+    assert isinstance(source, PreparedSource | ClassesSource)  # A folder's images have no shape.
     return source.arrays()
