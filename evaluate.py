@@ -2,6 +2,7 @@
 
     python evaluate.py --workdir=runs/lenet5_digits --protocol=ten_crop
     python evaluate.py --workdir=runs/a --workdir=runs/b --protocol=crop_144     (an ensemble)
+    python evaluate.py --workdir=runs/a --workdir=runs/b --ensembles             (the first 1, 2)
 
 A protocol is NAME[:option=value,...]; sides are in the papers' pixels, for a 224 × 224 network:
 `center:side=256,crop=320`, `dense:sides=256+384+512,flip=0`. `all` runs every protocol that the
@@ -37,6 +38,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "batch_size", None, "Images at a time, by default config.eval.batch_size.", 1
     )
+    flags.DEFINE_bool("ensembles", False, "Also test the first workdir, the first two, and so on.")
     flags.DEFINE_bool("published", False, "Also print the papers' results.")
     flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
     command_line.parse()  # before jax is imported, so that mistakes are reported at once
@@ -84,6 +86,7 @@ def main() -> None:
         split=given.split,
         data_dir=given.data_dir,
         batch_size=given.batch_size,
+        ensembles=given.ensembles,
     )
     print(f"\n{error_tables.summary(reports)}")
     if len(reports) == 1:
@@ -103,10 +106,12 @@ def evaluate(
     split: str = "test",
     data_dir: str | None = None,
     batch_size: int | None = None,
+    ensembles: bool = False,
 ) -> list[dict[str, Any]]:
     """Tests the runs in `folders` with each protocol; several runs form an ensemble.
 
-    Returns one dict per protocol, as written to evaluations/. Raises UserError for bad input.
+    ensembles: also test the first run, the first two, and so on. Returns one dict per protocol and
+    ensemble, as written to evaluations/. Raises UserError for bad input.
     """
     # The networks, on all devices of this process.
     mesh = sharding.create_mesh()
@@ -133,37 +138,41 @@ def evaluate(
     written = pathlib.Path(folders[0]) / FOLDER
     workdirs.require_writable(written)  # now, not after the passes
     reports = []
+    stored = images.shape[:2] if images.shape else None
     for each in plans:
-        answers, multiply_adds, clock = run(members, each, images, batch)
-        report = {
-            "protocol": each[0].label,
-            "source": each[0].source,
-            "data": images.name,
-            "split": split,
-            "networks": [
-                {
-                    "workdir": str(folder),
-                    "network": member.name,
-                    "trained_on": member.trained.config.data.name,
-                    "seed": member.trained.config.seed,
-                    "step": member.trained.step,
-                    "chosen": CHOSEN.get(str(step), "named by the user"),
-                    "input": list(member.network.input),
-                }
-                for folder, member in zip(folders, members, strict=True)
-            ],
-            "average": each[0].average,
-            "views": len(each[0].views((256, 256))) * len(members),
-            "multiply_adds": multiply_adds,
-            **scoring.report(answers, images.class_names),
-            "damaged": images.damaged,
-            "clock": clock,
-            "environment": environment.describe(),
-        }
-        path = written / report_name(report, data_name)
-        workdirs.write_json(path, report)
-        print(path)
-        reports.append(report)
+        for count, answers, multiply_adds, clock in run(members, each, images, batch, ensembles):
+            report = {
+                "protocol": each[0].label,
+                "source": each[0].source,
+                "data": images.name,
+                "split": split,
+                "networks": [
+                    {
+                        "workdir": str(folder),
+                        "network": member.name,
+                        "trained_on": member.trained.config.data.name,
+                        "seed": member.trained.config.seed,
+                        "step": member.trained.step,
+                        "chosen": CHOSEN.get(str(step), "named by the user"),
+                        "input": list(member.network.input),
+                    }
+                    for folder, member in zip(folders[:count], members[:count], strict=True)
+                ],
+                "members": count,
+                "average": each[0].average,
+                "views": len(each[0].views((256, 256))) * count,
+                # Depends on the image if their sizes vary.
+                "distinct_views": len(each[0].distinct(stored)) * count if stored else None,
+                "multiply_adds": multiply_adds,
+                **scoring.report(answers, images.class_names),
+                "damaged": images.damaged,
+                "clock": clock,
+                "environment": environment.describe(),
+            }
+            path = written / report_name(report, data_name)
+            workdirs.write_json(path, report)
+            print(path)
+            reports.append(report)
     return reports
 
 
@@ -272,37 +281,60 @@ def plan(members: Sequence[Predictor], text: str, images: Images) -> Plan:
 
 
 def run(
-    members: Sequence[Predictor], protocols: Plan, images: Images, batch: int
-) -> tuple[Answers, float, dict[str, float]]:
-    """One pass over the images. Returns the answers, multiply-adds per image and timings."""
+    members: Sequence[Predictor],
+    protocols: Plan,
+    images: Images,
+    batch: int,
+    ensembles: bool = False,
+) -> list[tuple[int, Answers, float, dict[str, float]]]:
+    """One pass over the images.
+
+    Returns, for all members (ensembles: also for the first one, the first two, and so on), their
+    number, the answers, multiply-adds per image and timings.
+    """
     images.damaged = 0
-    compiling = sum(member.compile_seconds for member in members)
+    compiled_before = [member.compile_seconds for member in members]
     began = time.monotonic()
-    parts, costs = [], 0
-    views = sum(len(protocol.views((256, 256))) for protocol in protocols)
+    sizes_of_ensembles = range(1 if ensembles else len(members), len(members) + 1)
+    parts: dict[int, list[Answers]] = {count: [] for count in sizes_of_ensembles}
+    costs, seconds = [0] * len(members), [0.0] * len(members)
+    largest = images.shape[:2] if images.shape else (256, 341)
+    views = sum(len(protocol.distinct(largest)) for protocol in protocols)
     total = -(-len(images) // batch) * views
     with Progress(total=total, label=protocols[0].label, unit="view") as display:
         for stored, labels in images.batches(batch):
             posteriors = []
-            for member, protocol in zip(members, protocols, strict=True):
+            sizes = Counter((image.shape[0], image.shape[1]) for image in stored)
+            for place, (member, protocol) in enumerate(zip(members, protocols, strict=True)):
+                before = time.monotonic()
                 posteriors.append(member.predict(stored, protocol, display.advance))
-                sizes = Counter((image.shape[0], image.shape[1]) for image in stored)
-                costs += sum(
+                seconds[place] += time.monotonic() - before
+                costs[place] += sum(
                     times * member.multiply_adds(protocol, size) for size, times in sizes.items()
                 )
-            parts.append(Answers.of(score_average.over_models(posteriors), labels))
-    if not parts:
+            for count, answered in parts.items():
+                answered.append(Answers.of(score_average.over_models(posteriors[:count]), labels))
+    if not parts[len(members)]:
         raise UserError(f"{images.name}: every image of the split is damaged")
-    answers = Answers.joined(parts)
-    compiling = sum(member.compile_seconds for member in members) - compiling
-    seconds = time.monotonic() - began - compiling
-    count = len(answers.label)
-    clock = {
-        "seconds": seconds,
-        "compile_seconds": compiling,
-        "images_per_s": count / seconds,
-    }
-    return answers, costs / count, clock
+    whole = time.monotonic() - began
+    compiling = [
+        member.compile_seconds - before
+        for member, before in zip(members, compiled_before, strict=True)
+    ]
+    seconds = [spent - compiled for spent, compiled in zip(seconds, compiling, strict=True)]
+    found = []
+    for count, answered in parts.items():
+        answers = Answers.joined(answered)
+        images_read = len(answers.label)
+        # Reading images is shared out by the members' own time.
+        took = (whole - sum(compiling)) * sum(seconds[:count]) / sum(seconds)
+        clock = {
+            "seconds": took,
+            "compile_seconds": sum(compiling[:count]),
+            "images_per_s": images_read / took,
+        }
+        found.append((count, answers, sum(costs[:count]) / images_read, clock))
+    return found
 
 
 def report_name(report: dict[str, Any], data_name: str | None) -> str:

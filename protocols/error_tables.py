@@ -19,21 +19,28 @@ def percent(part: dict[str, Any] | None) -> str:
     return f"{100 * part['error']:.2f}% ({100 * part['low']:.2f}-{100 * part['high']:.2f})"
 
 
+def views(entry: dict[str, Any]) -> str:
+    """The number of views that the protocol has, and of those that differ: "144 (48 distinct)"."""
+    printed, distinct = entry["views"], entry["distinct_views"]
+    return str(printed) if distinct in (None, printed) else f"{printed} ({distinct} distinct)"
+
+
 def summary(reports: Sequence[dict[str, Any]]) -> str:
-    """One row per protocol, under a title that names the networks and the images."""
-    first = reports[0]
+    """One row per protocol and ensemble, under a title that names the networks and the images."""
+    first = max(reports, key=lambda report: report["members"])
     titles = [
         f"{network['network']}, {network['workdir']}, step {network['step']} ({network['chosen']})"
         for network in first["networks"]
     ]
     kind = "" if len(titles) == 1 else f"ensemble of {len(titles)}: posteriors averaged\n"
-    heading = ("protocol", "views", "top-1 error (95%)", "top-5 error (95%)", "loss")
+    heading = ("protocol", "networks", "views", "top-1 error (95%)", "top-5 error (95%)", "loss")
     rows = [(*heading, "multiply-adds", "images/s")]
     for report in reports:
         rows.append(
             (
                 report["protocol"],
-                str(report["views"]),
+                str(report["members"]),
+                views(report),
                 percent(report["top1"]),
                 percent(report["top5"]),
                 f"{report['loss']:.4f}",
@@ -60,7 +67,10 @@ def details(report: dict[str, Any]) -> str:
 
 def beside_published(reports: Sequence[dict[str, Any]]) -> str:
     """The papers' entries for these networks, each beside our measurement if there is one."""
-    names = tuple(network["network"] for network in reports[0]["networks"])
+    names_of = [
+        tuple(sorted(network["network"] for network in report["networks"])) for report in reports
+    ]
+    names = max(names_of, key=len)
     entries: dict[tuple[Any, ...], dict[str, results.Row]] = {}
     for row in results.rows(*names):
         if row.protocol:
@@ -68,21 +78,22 @@ def beside_published(reports: Sequence[dict[str, Any]]) -> str:
             entries.setdefault(key, {})[row.metric] = row
     if not entries:
         return f"no paper's table has {', '.join(sorted(set(names)))}"
-    measured = {report["protocol"]: report for report in reports}
+    measured = {
+        (report["protocol"], of): report for report, of in zip(reports, names_of, strict=True)
+    }
     here = f"here, {reports[0]['data']} {reports[0]['split']}"
     heading = ("networks", "protocol", "published on", "top-1", "top-5", f"{here}: top-1", "top-5")
     rows = [(*heading, "source")]
     for (networks, protocol, data, source, remark), printed in entries.items():
-        report = measured.get(protocol)
-        same = sorted(networks) == sorted(names) and report is not None
+        report = measured.get((protocol, tuple(sorted(networks))))
         rows.append(
             (
                 _together(networks),
                 protocol,
                 data,
                 *(f"{printed[m].text}%" if m in printed else "" for m in ("top1", "top5")),
-                percent(report["top1"]) if same and report else "",
-                percent(report["top5"]) if same and report else "",
+                percent(report["top1"]) if report else "",
+                percent(report["top5"]) if report else "",
                 source + (f"; {remark}" if remark else ""),
             )
         )
@@ -98,7 +109,8 @@ def _together(networks: Sequence[str]) -> str:
 
 # The published fields: none depends on the machine.
 KEPT = (
-    *("protocol", "source", "data", "split", "average", "views", "multiply_adds"),
+    *("protocol", "source", "data", "split", "members", "average", "views", "distinct_views"),
+    "multiply_adds",
     *("images", "damaged", "top1", "top5", "loss"),
 )
 
@@ -110,7 +122,7 @@ def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
     """
     networks = [
         {key: value for key, value in network.items() if key != "workdir"}
-        for network in reports[0]["networks"]
+        for network in max(reports, key=lambda report: report["members"])["networks"]
     ]
     kept = {
         "networks": networks,
@@ -125,26 +137,36 @@ def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
 
 
 def markdown(kept: dict[str, Any]) -> str:
-    """The table of error and cost, one row per protocol, cheapest first."""
+    """The table of error and cost, one row per protocol and ensemble, cheapest first."""
     first = kept["protocols"][0]
-    networks = [
-        f"{network['network']} (seed {network['seed']}, trained on {network['trained_on']}, step "
-        f"{network['step']}: {network['chosen']})"
-        for network in kept["networks"]
-    ]
     lines = [
-        f"{' and '.join(networks)}, on the {first['images']:,} {first['split']} images of "
+        f"{_described(kept['networks'])}, on the {first['images']:,} {first['split']} images of "
         f"{first['data']}.",
         "",
-        "| protocol | views | multiply-adds an image | cost | top-1 error (95%) | top-5 | loss |",
-        "|---|---|---|---|---|---|---|",
+        "| protocol | networks | views | multiply-adds an image | cost | top-1 error (95%) | top-5 "
+        "| loss |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     one = min(entry["multiply_adds"] for entry in kept["protocols"])
     for entry in sorted(kept["protocols"], key=lambda entry: entry["multiply_adds"]):
         top5 = "" if entry["top5"] is None else f"{100 * entry['top5']['error']:.2f}%"
         lines.append(
-            f"| {entry['protocol']} | {entry['views']} | {entry['multiply_adds']:,.0f} | "
-            f"×{entry['multiply_adds'] / one:.1f} | {percent(entry['top1'])} | {top5} | "
-            f"{entry['loss']:.4f} |"
+            f"| {entry['protocol']} | {entry['members']} | {views(entry)} | "
+            f"{entry['multiply_adds']:,.0f} | ×{entry['multiply_adds'] / one:.1f} | "
+            f"{percent(entry['top1'])} | {top5} | {entry['loss']:.4f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _described(networks: Sequence[dict[str, Any]]) -> str:
+    """The networks in words; those that differ only by seed together."""
+    alike: dict[str, list[str]] = {}
+    for network in networks:
+        rest = f"trained on {network['trained_on']}, step {network['step']}: {network['chosen']}"
+        alike.setdefault(f"{network['network']}|{rest}", []).append(str(network["seed"]))
+    texts = []
+    for key, seeds in alike.items():
+        name, rest = key.split("|")
+        word = "seed" if len(seeds) == 1 else "seeds"
+        texts.append(f"{name} ({word} {', '.join(seeds)}, {rest})")
+    return " and ".join(texts)

@@ -67,12 +67,12 @@ class Predictor:
         return registry.create(text, registry.InputSize(height, width, self.recipe.short_side))
 
     def multiply_adds(self, protocol: Protocol, stored: Size) -> int:
-        """Multiply-adds for one image of this (height, width), summed over its views.
+        """Multiply-adds for one image of this (height, width), summed over its distinct views.
 
         Traces the network at every size. Raises UserError if it does not accept one.
         """
         total = 0
-        for view, _ in protocol.views(stored):
+        for view, _ in protocol.distinct(stored):
             key = (view.size, view.dense)
             if key not in self._costs:
                 self._costs[key] = self._trace(protocol, view)
@@ -108,25 +108,28 @@ class Predictor:
         """
         stacked = images if isinstance(images, np.ndarray) else None
         sizes: list[Size] = [(image.shape[0], image.shape[1]) for image in images]
-        views_of = {size: protocol.views(size) for size in set(sizes)}
+        views_of = {size: protocol.distinct(size) for size in set(sizes)}
         total = np.zeros((len(images), self.network.num_classes))
-        pending: deque[tuple[np.ndarray, float, jax.Array]] = deque()
+        pending: deque[tuple[np.ndarray, np.ndarray, jax.Array]] = deque()
 
         def collect(left: int) -> None:
             while len(pending) > left:
-                rows, weight, values = pending.popleft()
-                total[rows] += weight * np.asarray(values, np.float64)[: len(rows)]
+                rows, weights, values = pending.popleft()
+                total[rows] += weights[:, None] * np.asarray(values, np.float64)[: len(rows)]
 
-        for place in range(len(next(iter(views_of.values())))):
+        # Square images may have fewer distinct views than others.
+        for place in range(max(map(len, views_of.values()))):
             groups: dict[tuple[Size, bool], list[int]] = defaultdict(list)
             for row, size in enumerate(sizes):
-                view, weight = views_of[size][place]
-                groups[view.size, view.dense].append(row)
+                if place < len(views_of[size]):
+                    view = views_of[size][place][0]
+                    groups[view.size, view.dense].append(row)
             for (size, is_dense), members in groups.items():
                 capacity = self._capacity(size)
                 for start in range(0, len(members), capacity):
                     rows = np.asarray(members[start : start + capacity])
-                    views = [views_of[sizes[row]][place][0] for row in rows]
+                    here = [views_of[sizes[row]][place] for row in rows]
+                    views = [view for view, _ in here]
                     box: boxes.Box | None = None
                     if stacked is not None:
                         pixels, box = stacked[rows], views[0].box(sizes[rows[0]])
@@ -135,7 +138,7 @@ class Predictor:
                     values = self._run(
                         _padded(pixels, capacity), box, size, is_dense, views[0], protocol.average
                     )
-                    pending.append((rows, weight, values))
+                    pending.append((rows, np.array([weight for _, weight in here]), values))
                     collect(IN_FLIGHT)
             progress()
         collect(0)

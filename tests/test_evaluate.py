@@ -148,6 +148,21 @@ def test_an_ensemble_averages_posteriors(run, data_dir):
     assert (run / "evaluations" / "ensemble_plain_test_8+8.json").exists()
 
 
+def test_ensembles_of_the_first_runs_are_tested_in_one_pass(run, data_dir, tmp_path):
+    shutil.copytree(run, tmp_path / "other")
+    both = [run, tmp_path / "other"]
+    first, second = evaluated(both, "flip", data_dir=data_dir, ensembles=True)
+    (alone,) = evaluated(run, "flip", data_dir=data_dir)
+    (together,) = evaluated(both, "flip", data_dir=data_dir)
+    assert numbers(first) == numbers(alone)
+    assert numbers(second) == numbers(together)
+    assert [len(report["networks"]) for report in (first, second)] == [1, 2]
+    assert [report["views"] for report in (first, second)] == [2, 4]
+    error_tables.publish([first, second], tmp_path / "table")
+    rows = (tmp_path / "table.md").read_text().splitlines()[-2:]
+    assert [row.split(" | ")[1] for row in rows] == ["1", "2"]
+
+
 def test_other_data_of_the_same_classes(run, data_dir):
     name = "synthetic:20x18x3:10:10:5"
     (report,) = evaluated(run, "center", data_name=name, data_dir=data_dir)
@@ -260,7 +275,7 @@ def test_a_published_table_is_made_of_its_numbers_alone(run, data_dir, tmp_path)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     # The cheapest first, and what the other costs beside it.
     assert [row[0] for row in rows[1:]] == ["| plain", "| flip"]
-    assert [row[3] for row in rows[1:]] == ["×1.0", "×2.0"]
+    assert [row[4] for row in rows[1:]] == ["×1.0", "×2.0"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--publish: .* cannot be written"):
         error_tables.publish(reports, tmp_path / "file" / "lenet")

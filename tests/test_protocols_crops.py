@@ -168,6 +168,17 @@ def test_every_image_has_the_same_number_of_views_inside_it(stored, trained, tex
         assert 0 <= left <= view.rescaled[1] - width
 
 
+def test_a_third_of_googlenets_views_of_a_square_image_are_distinct():
+    """Its three squares are one: 4 scales × (4 corners, the centre, the square) × 2 = 48 of 144."""
+    protocol = registry.create("crop_144", IMAGENET)
+    distinct = protocol.distinct((300, 300))
+    assert len(distinct) == 48
+    assert len({view for view, _ in distinct}) == 48
+    np.testing.assert_allclose([weight for _, weight in distinct], [1 / 48] * 48)
+    assert len(protocol.distinct((480, 640))) == 144
+    assert len(registry.create("multi_crop_and_dense", SMALL).distinct((28, 28))) == 156
+
+
 def test_crops_and_dense_count_one_half_each():
     weights = [
         weight for _, weight in registry.create("multi_crop_and_dense", SMALL).views((28, 28))

@@ -192,7 +192,7 @@ def test_images_of_many_sizes_are_cut_one_by_one(run):
     sizes = ((18, 18), (36, 30), (18, 18), (25, 41), (36, 30))
     many = [images(1, *size)[0].repeat(3, axis=-1) for size in sizes]
     own = predictor(run, 2, batch=2)
-    for text in ("ten_crop", "dense:sides=320,flip=0"):
+    for text in ("ten_crop", "crop_144", "dense:sides=320,flip=0"):
         protocol = own.protocol(text)
         together = own.predict(many, protocol)
         # In a batch of one, and at another position of a batch.
@@ -217,7 +217,9 @@ def test_multiply_adds_are_summed_over_the_views(run):
     # 16 pixels: conv1 12²·25·6, conv2 2²·150·16, and 1·16·120 + 120·84 + 84·10.
     one = 144 * 150 + 4 * 2400 + 16 * 120 + 120 * 84 + 84 * 10
     assert own.multiply_adds(own.protocol("center"), (18, 18)) == one
-    assert own.multiply_adds(own.protocol("crop_144"), (18, 18)) == 144 * one
+    # A square image has 48 distinct views.
+    assert own.multiply_adds(own.protocol("crop_144"), (18, 18)) == 48 * one
+    assert own.multiply_adds(own.protocol("crop_144"), (18, 30)) == 144 * one
     # 24 pixels: conv1 20², conv2 6², the dense layers at 3 × 3 positions.
     large = 400 * 150 + 36 * 2400 + 9 * (16 * 120 + 120 * 84 + 84 * 10)
     assert own.multiply_adds(own.protocol("dense:sides=336"), (24, 24)) == 2 * large
