@@ -6,6 +6,7 @@ Contains nothing about a particular study. Draws without a display.
 import itertools
 import pathlib
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,23 +19,31 @@ from PIL import Image
 
 from reproduction.records import Record
 
+LEGEND = (
+    "Mean over seeds that did not stall; bands: smallest to largest; dots: single seeds; "
+    "cut bars and arrows go on beyond the axis."
+)
 DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was drawn from
 
 # Colours that can be told apart in grey and by the colour-blind (after Okabe and Ito).
 PLAIN, RESIDUAL, GREY = "#c8553d", "#1f6f9f", "#8a8a8a"
+FEWEST_BARS = 3  # that a panel has room for, so that a single bar does not fill it
 OUTLYING = 4.0  # times the median: beyond it a value is marked at the edge of its axis
 SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5fb3c8", "#b05c86")
 
 
 def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float, float]) -> Any:
     """A figure and its axes [rows][columns], with a title and a subtitle; size in inches."""
-    height = size[1]  # 0.85 inches of it are for the two lines at the top
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.85 / height))
+    height = size[1]
+    lines = textwrap.wrap(subtitle, int(13 * size[0]))
+    top = 0.68 + 0.17 * len(lines)  # inches for the title and the subtitle
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height))
     figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.text(0.01, 1 - 0.12 / height, title, fontsize=14, fontweight="bold", va="top")
-    figure.text(0.01, 1 - 0.45 / height, subtitle, fontsize=10, color="#555555", va="top")
+    under = "\n".join(lines)
+    figure.text(0.01, 1 - 0.45 / height, under, fontsize=10, color="#555555", va="top")
     for line in axes:
         for one in line:
             one.spines[["top", "right"]].set_visible(False)
@@ -197,7 +206,8 @@ def bars(
             fontsize=9,
         )
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    around = 0.5 + max(FEWEST_BARS - len(names), 0) / 2
+    axes.set_ylim(len(names) - 1 + around, -around)
     axes.grid(visible=False, axis="y")
 
 
@@ -208,7 +218,7 @@ def _edge(values: Sequence[float]) -> tuple[float, float]:
     """
     ordered = sorted(values)
     shown = [value for value in ordered if value <= OUTLYING * statistics.median(ordered)]
-    if not shown or shown[-1] <= 0 or 3 * (len(ordered) - len(shown)) > len(ordered):
+    if not shown or shown[-1] <= 0 or 3 * (len(ordered) - len(shown)) >= len(ordered):
         shown = ordered
     if len(shown) < len(ordered):
         return 1.3 * shown[-1], shown[-1]
@@ -304,8 +314,7 @@ def beside_paper(
         1,
         3,
         title=title,
-        subtitle=f"{note} Mean over seeds that did not stall; "
-        "bands: smallest to largest; dots: single seeds.",
+        subtitle=f"{note} {LEGEND}",
         size=(16, 5.2),
     )
     colours = colours or {label: SERIES[i % len(SERIES)] for i, label in enumerate(records)}

@@ -71,9 +71,7 @@ def create(config: str, given: Mapping[str, Any]) -> tuple[Study, str, set[tuple
 
 def draw(study: Study, data: str, records: Records) -> Figure:
     """Draws test error against the step, and the final test error of every seed."""
-    figure, axes = drawing.new(
-        1, 2, title=study.title, subtitle="Mean over seeds; dots: single seeds.", size=(13, 5)
-    )
+    figure, axes = drawing.new(1, 2, title=study.title, subtitle=drawing.LEGEND, size=(13, 5))
     drawing.curves(axes[0][0], records, room=0.6)
     drawing.heading(axes[0][0], "Test error", "step", "error")
     drawing.bars(axes[0][1], drawing.finals(records, "test_error"), digits=2)

@@ -121,7 +121,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         3,
         title="AlexNet's parts, one at a time",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(16, 5.2),
     )
     colours = {label: SERIES[i] for i, label in enumerate(records)}

@@ -228,8 +228,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         2,
         title="Does a deeper network train worse? Plain and residual nets from "
         f"{depths[0]} to {depths[-1]} layers",
-        subtitle=f"{study.scales[data].note[:-1]}. Mean over seeds that did not stall; "
-        "bands: smallest to largest; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(11.5, 13),
     )
     _against_depth(axes[0][0], records, depths)

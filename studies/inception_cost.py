@@ -72,14 +72,15 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         4,
         title="Inception modules: what 1×1 reductions save, and what they cost in error",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(20, 5.2),
     )
     special = {UNREDUCED: PLAIN, **{label(reduction, TWO): SERIES[2] for reduction in IN_TWO}}
     colours = {name: special.get(name, RESIDUAL) for name in records}
     panel, names = axes[0][0], []
+    errors_of = drawing.finals(records, "test_error")
     for name, seeds in records.items():
-        errors = [100 * record.last("test_error") for record in seeds.values()]
+        errors = errors_of[name]
         at = millions(next(iter(seeds.values())))
         drawing.scatter(panel, [at], [errors], colours[name])
         names.append((at, sum(errors) / len(errors), f"{name}, {at:.2g}M", colours[name]))

@@ -33,8 +33,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         2,
         title=f"LeNet-5's modern form on {data}",
-        subtitle=f"{study.scales[data].note} Mean over seeds; "
-        "bands: smallest to largest; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(13, 4.8),
     )
     labels = []
@@ -42,7 +41,9 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         end = drawing.curve(axes[0][0], records[MODERN], group, colour)
         if end is not None:
             labels.append((*end, f"{group} {end[1]:.2f}%", colour))
-    axes[0][0].set_ylim(0, max(4.0, 4 * max(error for _, error, _, _ in labels)))
+    highest = axes[0][0].get_ylim()[1]
+    top = max(4.0, 4 * max(error for _, error, _, _ in labels))
+    axes[0][0].set_ylim(0, min(highest, top))
     drawing.room_right(axes[0][0], 0.2)
     drawing.ends(axes[0][0], labels)
     drawing.percent(axes[0][0])

@@ -30,6 +30,7 @@ MAP = "criterion of eq. 9 (MAP)"
 
 
 RATES = {"": 1.0, ", η/2": 0.5, ", η/4": 0.25}  # factors on η, by ending of the label
+SHADES = (drawing.SERIES[0], "#4f95c0", "#8bbcda")  # of the test errors with each of RATES
 CENTRED = "fashion_mnist_mean_0"
 
 
@@ -168,8 +169,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         3,
         title="LeNet-5 as trained in 1998: error by pass and by number of training images",
-        subtitle=f"{study.scales[data].note} Mean over seeds; "
-        "bands: smallest to largest; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(16, 5.2),
     )
     per_pass = next(iter(whole.values())).rows[0]
@@ -185,14 +185,25 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.heading(axes[0][0], f"Error by pass, {sizes[-1]:,} images (Fig. 5)", "pass", "error")
     drawing.percent(axes[0][0])
     # As in Fig. 5, the first passes may be above the top of the axis.
-    axes[0][0].set_ylim(0, 4 * max(1.0, *(last for _, last, *_ in labels)))
+    highest = axes[0][0].get_ylim()[1]
+    axes[0][0].set_ylim(0, min(highest, 4 * max(1.0, *(last for _, last, *_ in labels))))
     drawing.room_right(axes[0][0], 0.35)
     drawing.ends(axes[0][0], labels, gap=0.12)
 
     panel = axes[0][1]
-    errors = [[100 * r.last("test_error") for r in records[_label(s)].values()] for s in sizes]
-    drawing.scatter(panel, sizes, errors, drawing.SERIES[0])
-    marks = [(sizes[-1], statistics.mean(errors[-1]), "measured here", drawing.SERIES[0])]
+    colours: dict[str, str] = {}
+    marks = []
+    for arm, shade in zip(RATES, SHADES, strict=True):
+        colours |= {_label(size, arm): shade for size in sizes}
+        have = [size for size in sizes if _label(size, arm) in records]
+        if not have:
+            continue
+        found = [records[_label(size, arm)].values() for size in have]
+        errors = [[100 * record.last("test_error") for record in seeds] for seeds in found]
+        drawing.scatter(panel, have, errors, shade)
+        rate = arm.removeprefix(", ") or "η"
+        name = "measured here" if data == "mnist" else rate
+        marks.append((have[-1], statistics.mean(errors[-1]), name, shade))
     if data == "mnist":
         printed = {size: row.value for size, row in PUBLISHED.items()}
         drawing.scatter(panel, list(printed), [[v] for v in printed.values()], GREY)
@@ -202,11 +213,11 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     panel.set_ylim(bottom=0)
     drawing.percent(panel)
     drawing.heading(panel, "Test error by training images (Fig. 6)", "images", "error")
-    if data == "mnist":
+    if len(marks) > 1:
         drawing.room_right(panel, 0.3)
         drawing.ends(panel, marks)
 
-    drawing.bars(axes[0][2], drawing.finals(records, "test_error"))
+    drawing.bars(axes[0][2], drawing.finals(records, "test_error"), colours)
     drawing.heading(axes[0][2], "Final test error of all runs", "error (%)")
     return figure
 

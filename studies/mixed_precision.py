@@ -47,8 +47,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         len(NETS) + 1,
         title="The same nets computed in float32 and in bfloat16",
-        subtitle=f"{study.scales[data].note} Mean over seeds; "
-        "bands: smallest to largest; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(16, 5.2),
     )
     for panel, net in zip(axes[0], NETS, strict=False):

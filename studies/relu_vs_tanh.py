@@ -147,7 +147,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         3,
         title="Updates until a training error: ReLU against tanh",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(16, 5.2),
     )
     _curves(axes[0][0], data, records, middle)

@@ -58,7 +58,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         1,
         3,
         title="GoogLeNet's side branches: their effect, and the error of each head",
-        subtitle=f"{study.scales[data].note} Mean over seeds; dots: single seeds.",
+        subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(16, 5.2),
     )
     settled = [100 * r.last("test_error") for seeds in records.values() for r in seeds.values()]
@@ -72,12 +72,10 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     drawing.heading(axes[0][1], "Final test error of the main head", "error (%)")
     panel, labels = axes[0][2], []
     for index, (name, metric) in enumerate(HEADS.items()):
-        steps, values = drawing.mean_curve(records.get(PAPER, {}).values(), "test", metric)
-        if steps:
-            panel.plot(steps, values, color=HEAD_COLOURS[index], lw=2)
-            labels.append(
-                (steps[-1], values[-1], f"{name}  {values[-1]:.1f}%", HEAD_COLOURS[index])
-            )
+        seeds, colour = drawing.moving(records).get(PAPER, {}), HEAD_COLOURS[index]
+        end = drawing.curve(panel, seeds, "test", colour, metric=metric)
+        if end is not None:
+            labels.append((*end, f"{name}  {end[1]:.1f}%", colour))
     panel.set_ylim(0, axes[0][0].get_ylim()[1])
     drawing.percent(panel)
     drawing.room_right(panel, 0.6)
