@@ -119,12 +119,12 @@ class Predictor:
 
         # Square images may have fewer distinct views than others.
         for place in range(max(map(len, views_of.values()))):
-            groups: dict[tuple[Size, bool], list[int]] = defaultdict(list)
+            groups: dict[tuple[Size, bool, bool], list[int]] = defaultdict(list)
             for row, size in enumerate(sizes):
                 if place < len(views_of[size]):
                     view = views_of[size][place][0]
-                    groups[view.size, view.dense].append(row)
-            for (size, is_dense), members in groups.items():
+                    groups[view.size, view.dense, view.mirrored].append(row)
+            for (size, is_dense, _), members in groups.items():
                 capacity = self._capacity(size)
                 for start in range(0, len(members), capacity):
                     rows = np.asarray(members[start : start + capacity])

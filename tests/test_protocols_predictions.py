@@ -219,7 +219,7 @@ def test_multiply_adds_are_summed_over_the_views(run):
     assert own.multiply_adds(own.protocol("center"), (18, 18)) == one
     # A square image has 48 distinct views.
     assert own.multiply_adds(own.protocol("crop_144"), (18, 18)) == 48 * one
-    assert own.multiply_adds(own.protocol("crop_144"), (18, 30)) == 144 * one
+    assert own.multiply_adds(own.protocol("crop_144"), (18, 60)) == 144 * one
     # 24 pixels: conv1 20², conv2 6², the dense layers at 3 × 3 positions.
     large = 400 * 150 + 36 * 2400 + 9 * (16 * 120 + 120 * 84 + 84 * 10)
     assert own.multiply_adds(own.protocol("dense:sides=336"), (24, 24)) == 2 * large
