@@ -116,7 +116,7 @@ def _share(layer: str) -> Column:
 
 
 def draw(study: Study, data: str, records: Records) -> Figure:
-    """Draws training error against the step, and final errors."""
+    """Draws training error against the step, that of the trained nets, and test error."""
     figure, axes = drawing.new(
         1,
         3,
@@ -127,11 +127,16 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     colours = {label: SERIES[i] for i, label in enumerate(records)}
     drawing.curves(axes[0][0], records, group="train", colours=colours, room=1.0)
     drawing.heading(axes[0][0], "Training error", "step", "error")
-    for panel, metric, what in zip(
-        axes[0][1:], ("train_error", "test_error"), ("training", "test"), strict=True
+    trained_errors = {
+        label: [100 * record.probe["train_error"] for record in seeds.values()]
+        for label, seeds in records.items()
+    }
+    for panel, values, title in (
+        (axes[0][1], trained_errors, "Training error of the trained net, without dropout"),
+        (axes[0][2], drawing.finals(records, "test_error"), "Final test error"),
     ):
-        drawing.bars(panel, drawing.finals(records, metric), colours)
-        drawing.heading(panel, f"Final {what} error", "error (%)")
+        drawing.bars(panel, values, colours)
+        drawing.heading(panel, title, "error (%)")
     return figure
 
 

@@ -11,8 +11,8 @@ from papers import results
 from reproduction import drawing
 from reproduction.study import Claim, Column, Records, Run, Scale, Study, less_error
 
-POOLED, DENSE, DENSE_DROPOUT = "average pooling", "dense", "dense, dropout before it"
-UNDROPPED = "average pooling, no dropout between layers"
+POOLED, DENSE, DENSE_DROPOUT = "average pooling", "dense", "dense, dropout before"
+UNDROPPED = "pooling, no dropout"
 ARMS = {
     POOLED: "head=gap,dropout=on",
     DENSE: "head=dense,dropout=on",
@@ -60,7 +60,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
         title="Network in Network: its head, and dropout between its layers",
         note=study.scales[data].note,
         published=(
-            "Published: CIFAR-10 (Table 5; no dropout: section 4.6)",
+            "Published: CIFAR-10, Table 5",
             {label: row.value for label, row in PUBLISHED.items()},
         ),
         digits=2,
