@@ -298,6 +298,11 @@ def of_each_class(part: Part, count: int, dataset: data.Dataset, seed: int) -> P
     return part[np.sort(np.concatenate(chosen))]
 
 
+def engine_of(fields: Any, dataset: data.Dataset) -> str:
+    """The engine of `config.data`: "resident" or "streaming"."""
+    return dataset.engine if fields.engine == "auto" else fields.engine
+
+
 def create(config: Any, mesh: Mesh, data_dir: str | None = None) -> Pipeline:
     """The pipeline of a configuration on a mesh with the one axis "batch".
 
@@ -335,7 +340,7 @@ def _engine(
             raise UserError(f"config.data.{name}={fields[name]!r}: valid are {', '.join(valid)}")
     if fields.workers < 0:
         raise UserError(f"config.data.workers={fields.workers}: expected 0 or more processes")
-    kind = dataset.engine if fields.engine == "auto" else fields.engine
+    kind = engine_of(fields, dataset)
     if kind == "resident" and dataset.shape is None:
         raise UserError(
             f"config.data.engine='resident': the images of {fields.name} vary in size; "

@@ -38,7 +38,7 @@ if __name__ == "__main__":
 import json
 import pathlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from contextlib import nullcontext as nothing
 from functools import partial
@@ -57,11 +57,11 @@ from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
 from training.losses import Batch
-from training.step import TrainState, evaluation_step, train_step
+from training.step import TrainState, evaluation_step, repeated, train_step
 
-# Steps that may be under way at once: enough to keep a device busy, few enough to stop promptly and
-# to hold little memory: on CPU the state of each is allocated when it is dispatched.
-STEPS_IN_FLIGHT = 2
+# Dispatches under way at once: enough to keep a device busy, few enough to stop promptly and to
+# hold little memory: on CPU the state of each is allocated when it is dispatched.
+IN_FLIGHT = 2
 
 
 def main() -> None:
@@ -163,7 +163,7 @@ def train_and_evaluate(
                 if digest in saved_with:
                     metrics.check_unchanged(workdir, done, {digest: saved_with[digest]})
                 if done < run.steps:
-                    say_changes(workdirs.record_environment(workdir, resumed=done > 0))
+                    progress.say_changes(workdirs.record_environment(workdir, resumed=done > 0))
                 if done:
                     print("finished already" if done == run.steps else f"resumed after step {done}")
 
@@ -211,20 +211,20 @@ def train(
         if writes
         else nothing() as log,
     ):
-        for step in range(start, run.steps):
-            if run.estimates_curvature and step % run.pipeline.steps_per_epoch == 0:
-                state = estimates.with_curvature(run, state, step)
+        for steps in run.dispatches(start):
+            if run.estimates_curvature and steps.start % run.pipeline.steps_per_epoch == 0:
+                state = estimates.with_curvature(run, state, steps.start)
             with run.alarms.fetching():
-                inputs = run.pipeline.fetch(step)
-            state, loss = update(state, inputs)
+                inputs = run.pipeline.fetch(steps.start)
+            state, loss = update(state, inputs, count=len(steps))
             in_flight.append(loss)
-            if len(in_flight) > STEPS_IN_FLIGHT:
+            if len(in_flight) > IN_FLIGHT:
                 in_flight.popleft().block_until_ready()
 
-            # What is due after this step; after the last one everything is.
-            done = step + 1
+            # What is due after these steps; after the last one everything is.
+            done = steps.stop
             due = run.due(done)
-            asked = stop.requested(done)
+            asked = stop.requested()
             if due or asked:
                 check_finite(state)
             if done == run.steps and run.config.bn_recompute_batches:
@@ -274,7 +274,7 @@ def train(
 
 
 def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
-    """The run's jitted functions: update(state, inputs), evaluate(state, batches), and
+    """The run's jitted functions: update(state, inputs, count=steps), evaluate(state, batches), and
     observe(state, validation error), by which the schedule takes an evaluation into account.
     """
     whole = sharding.replicated(run.mesh)
@@ -284,16 +284,20 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
     if run.config.parallel == "pmap":
         prepare, mapped = jax.jit(run.pipeline.prepare), sharding.pmapped(step, run.mesh)
 
-        def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
+        def update(state: TrainState, inputs: Any, count: int = 1) -> tuple[TrainState, jax.Array]:
+            assert count == 1  # experiment.create refuses others
             state, measured = mapped(state, prepare(inputs, state.step))
             return state, measured["loss"]
     else:
         # The state is not donated: its memory stays as it is while a checkpoint is made of it.
-        @partial(jax.jit, out_shardings=whole)
-        def update(state: TrainState, inputs: Any) -> tuple[TrainState, jax.Array]:
+        @partial(jax.jit, static_argnames="count", out_shardings=whole)
+        def update(state: TrainState, inputs: Any, count: int = 1) -> tuple[TrainState, jax.Array]:
             # Gathering and augmenting happen inside the step: one dispatch, and XLA may fuse them.
-            state, measured = step(state, run.pipeline.prepare(inputs, state.step))
-            return state, measured["loss"]
+            def one(carry: tuple[TrainState, Any], _: None) -> tuple[TrainState, jax.Array]:
+                state, measured = step(carry[0], run.pipeline.prepare(inputs, carry[0].step))
+                return state, measured["loss"]
+
+            return repeated(one, (state, jnp.zeros(())), None, count)
 
     sums_of = jax.jit(
         partial(evaluation_step, network=run.evaluation_network, loss=run.evaluation_loss),
@@ -351,16 +355,6 @@ def is_finite(state: TrainState) -> jax.Array:
     kept = (state.params, state.batch_stats, state.opt_state, state.averages)
     floats = [x for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
-
-
-def say_changes(changes: Sequence[str]) -> None:
-    """Says what differs from the machine and versions of the steps before and moves bits."""
-    if changes:
-        print(
-            f"note: since the steps before, {', '.join(changes)}: the curve will not be the one "
-            "of an undisturbed run to the bit",
-            file=sys.stderr,
-        )
 
 
 def describe(run: Experiment, start: starting_weights.Start | None = None) -> dict[str, Any]:

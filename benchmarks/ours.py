@@ -1,6 +1,7 @@
 """This project's step, built as in train.py, on one batch that stays on the device."""
 
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,19 @@ from startup import compilation_cache, xla_settings
 from training import experiment
 from training.step import evaluation_step
 
+TOGETHER = 10  # steps in a dispatch of "ours_together"
 
-def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """A function that takes one step of training or evaluation and waits for its end."""
-    del compiled
+
+def versions() -> dict[str, str]:
+    """What runs the steps, besides what the report says of this Python."""
+    return {"jax": jax.__version__}
+
+
+def build(network: str, mode: str, dtype: str, batch: int, variant: str) -> Callable[[int], int]:
+    """A function that takes so many steps of training or evaluation, and returns how many it took.
+
+    variant: "together": TOGETHER steps in a dispatch, of which it takes whole ones; "": single.
+    """
     xla_settings.apply()  # this and the cache as in the commands
     compilation_cache.use()
     case = CASES[network]
@@ -50,13 +60,28 @@ def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) ->
                 variables, images, network=run.evaluation_network, loss=run.evaluation_loss
             )
         )
-        return lambda: jax.block_until_ready(evaluate(state.variables, ready))
+
+        def evaluated(count: int) -> int:
+            for _ in range(count):
+                sums = evaluate(state.variables, ready)
+            jax.block_until_ready(sums)
+            return count
+
+        return evaluated
     update, _, _ = train.compiled(run)
     inputs = run.pipeline.fetch(0)
+    each = TOGETHER if variant == "together" else 1
 
-    def step() -> None:
+    def trained(count: int) -> int:
         nonlocal state
-        state, loss = update(state, inputs)
-        jax.block_until_ready(loss)
+        in_flight: deque[jax.Array] = deque()
+        dispatches = -(-count // each)
+        for _ in range(dispatches):
+            state, loss = update(state, inputs, count=each)
+            in_flight.append(loss)
+            if len(in_flight) > train.IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+        jax.block_until_ready(state)
+        return dispatches * each
 
-    return step
+    return trained

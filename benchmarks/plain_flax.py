@@ -6,6 +6,7 @@ Correct and simple code that uses nothing of this project.
 from collections.abc import Callable
 from typing import Any
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -54,9 +55,14 @@ class ResNet(nn.Module):
         return nn.Dense(10, dtype=self.dtype)(x.mean((1, 2)))
 
 
-def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """A function that takes one step of training or evaluation and waits for its end."""
-    del compiled
+def versions() -> dict[str, str]:
+    """What runs the steps."""
+    return {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}
+
+
+def build(network: str, mode: str, dtype: str, batch: int, variant: str) -> Callable[[int], int]:
+    """A function that takes so many steps of training or evaluation, and returns their number."""
+    del variant
     case = CASES[network]
     kind = jnp.dtype(dtype)
     model = LeNet5(kind) if network == "lenet5" else ResNet(DEPTH[network], kind)
@@ -93,11 +99,14 @@ def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) ->
         updates, momentum = optimizer.update(gradients, momentum, params)
         return optax.apply_updates(params, updates), stats_after, momentum
 
-    def step() -> None:
+    def run(count: int) -> int:
         nonlocal state
-        if mode == "evaluate":
-            jax.block_until_ready(evaluate(state))
-        else:
-            state = jax.block_until_ready(update(state))
+        for _ in range(count):
+            if mode == "evaluate":
+                found = evaluate(state)
+            else:
+                found = state = update(state)
+        jax.block_until_ready(found)
+        return count
 
-    return step
+    return run

@@ -124,6 +124,31 @@ def lenet5() -> nn.Module:
     return nn.Sequential(*layers, *dense(400, 120, 84, 10, dropout=False))
 
 
+class Local(nn.Module):
+    """A 3×3 convolution, padded by 1, with weights of its own at each position."""
+
+    def __init__(self, before: int, after: int, side: int):
+        super().__init__()
+        self.side = side
+        self.weight = nn.Parameter(0.04 * torch.randn(side * side, 9 * before, after))
+        self.bias = nn.Parameter(torch.zeros(side * side, after))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = F.unfold(x, 3, padding=1).permute(2, 0, 1)
+        found = torch.baddbmm(self.bias[:, None], seen, self.weight)
+        return found.permute(1, 2, 0).reshape(len(x), -1, self.side, self.side)
+
+
+def cuda_convnet() -> nn.Module:
+    """The 11% net of conv-local."""
+    layers: list[nn.Module] = []
+    for before in (3, 64):
+        layers += [nn.Conv2d(before, 64, 5, padding=2), nn.ReLU()]
+        layers += [nn.LocalResponseNorm(5, 0.001, k=1.0), nn.MaxPool2d(3, 2, ceil_mode=True)]
+    layers += [Local(64, 32, 6), nn.ReLU(), Local(32, 32, 6), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1152, 10))
+
+
 def alexnet() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -168,6 +193,7 @@ def resnet_cifar(depth: int) -> nn.Module:
 
 BUILDERS = {
     "lenet5": lenet5,
+    "cuda_convnet": cuda_convnet,
     "alexnet": alexnet,
     "vgg16": vgg16,
     "resnet50": resnet50,
@@ -175,10 +201,22 @@ BUILDERS = {
 }
 
 
-def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """A function that takes one step of training or evaluation and waits for its end."""
+def versions() -> dict[str, str]:
+    """What runs the steps, and on which device."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"torch": torch.__version__, "device": device, "threads": str(torch.get_num_threads())}
+
+
+def build(network: str, mode: str, dtype: str, batch: int, variant: str) -> Callable[[int], int]:
+    """A function that takes so many steps of training or evaluation, and returns their number.
+
+    variant: "compiled" or "", eager. On a GPU float32 products and convolutions may use TF32, as
+    jax's default precision does, and cuDNN chooses its algorithms by measurement, as XLA does.
+    """
     case = CASES[network]
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
+    torch.backends.cudnn.benchmark = True
     model = BUILDERS[network]() if network in BUILDERS else resnet_cifar(DEPTH[network])
     model = model.to(device, memory_format=torch.channels_last)
     images = torch.randn(batch, case.channels, case.size, case.size, device=device)
@@ -186,23 +224,28 @@ def build(network: str, mode: str, dtype: str, batch: int, *, compiled: bool) ->
     labels = torch.randint(0, case.classes, (batch,), device=device)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     model.train(mode == "train")
-    call = torch.compile(model) if compiled else model
+    call = torch.compile(model) if variant == "compiled" else model
     mixed = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
 
     def step() -> None:
         if mode == "evaluate":
             with torch.no_grad(), mixed:
                 call(images)
-        else:
-            optimizer.zero_grad()
-            with mixed:
-                outputs = call(images)
-                heads = outputs if isinstance(outputs, tuple) else (outputs,)
-                losses = [F.cross_entropy(logits, labels) for logits in heads]
-                loss = losses[0] + 0.3 * sum(losses[1:])
-            loss.backward()
-            optimizer.step()
+            return
+        optimizer.zero_grad()
+        with mixed:
+            outputs = call(images)
+            heads = outputs if isinstance(outputs, tuple) else (outputs,)
+            losses = [F.cross_entropy(logits, labels) for logits in heads]
+            loss = losses[0] + 0.3 * sum(losses[1:])
+        loss.backward()
+        optimizer.step()
+
+    def run(count: int) -> int:
+        for _ in range(count):
+            step()
         if device == "cuda":
             torch.cuda.synchronize()
+        return count
 
-    return step
+    return run

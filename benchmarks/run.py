@@ -24,7 +24,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from training import checkpoints, experiment
 from training.progress import table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BURST = 0.1  # seconds of steps in a row, at least one: no waiting between them, as in training
 BATCHES = (32, 64, 128, 256, 512)  # of ResNet-20 in the rows "batch"
 STEPS_OF = {"train": TABLE, "evaluate": TABLE, "bfloat16": TABLE, "depth": DEPTHS}
 OTHERS = ("start", "checkpoint", "job")
@@ -61,7 +61,8 @@ class Contestant:
     """A process that takes steps on request; see benchmarks/worker.py."""
 
     def __init__(self, python: str, name: str, words: Sequence[str], **variables: str):
-        self.name, self.seconds, self.processor = name, list[float](), 0.0
+        self.name, self.burst = name, 1
+        self.seconds, self.processor = list[float](), list[float]()
         # A file, since an unread pipe would fill up.
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -73,7 +74,14 @@ class Contestant:
             stderr=self.errors,
             text=True,
         )
-        self.started = self.answer()
+
+    def start(self) -> dict[str, Any]:
+        """What it says after its first step; {} if it cannot run."""
+        said = self.answer()
+        if said:
+            self.step(counted=False)  # the first may still have been slow
+            self.burst = max(1, round(BURST / self.step(counted=False)))
+        return said
 
     def answer(self) -> dict[str, Any]:
         """The next answer of the process; {} if it has ended."""
@@ -87,14 +95,18 @@ class Contestant:
         lines = self.errors.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
 
-    def step(self, count: int) -> None:
+    def step(self, *, counted: bool = True) -> float:
+        """Takes a burst of steps; the seconds of one."""
         assert self.process.stdin is not None
-        print(count, file=self.process.stdin, flush=True)
+        print(self.burst, file=self.process.stdin, flush=True)
         answer = self.answer()
         if not answer:
             raise SystemExit(f"{self.name} failed in a step: {self.complaint()}")
-        self.seconds += answer["seconds"]
-        self.processor += answer["processor_seconds"]
+        seconds = answer["seconds"] / answer["steps"]
+        if counted:
+            self.seconds.append(seconds)
+            self.processor.append(answer["processor"] / answer["steps"])
+        return seconds
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -131,31 +143,31 @@ def steps(
     """A row per contestant for one network; prints a line for contestants that cannot run it."""
     mode = "evaluate" if kind == "evaluate" else "train"
     dtype = "bfloat16" if kind == "bfloat16" else "float32"
-    running = []
+    made = []
     for name in names:
         python = options.torch_python if name.startswith("torch") else sys.executable
-        made = Contestant(python, name, (network, mode, dtype, str(batch)))
-        if made.started:
-            running.append(made)
+        made.append(Contestant(python, name, (network, mode, dtype, str(batch))))
+    running, versions = [], {}
+    for contestant in made:  # which compile side by side
+        started = contestant.start()
+        if started:
+            running.append(contestant)
+            versions[contestant.name] = started["versions"]
         else:
-            made.close()
-            print(f"{network}, {name}: left out ({made.complaint()[:160]})")
+            contestant.close()
+            print(f"{network}, {contestant.name}: left out ({contestant.complaint()[:160]})")
     for _ in range(options.rounds):
         for contestant in running:
-            contestant.step(1)  # warms up the caches; not counted
-            contestant.seconds.pop()
-            count = 0
+            contestant.step(counted=False)  # warms up the caches
             began = time.perf_counter()
-            while count < 2 or time.perf_counter() - began < options.seconds:
-                contestant.step(1)
-                count += 1
+            while time.perf_counter() - began < options.seconds:
+                contestant.step()
     rows = []
     passes = 3 if mode == "train" else 1
     floor = passes * multiply_adds(network) * batch / options.rate
     for contestant in running:
         contestant.close()
         least = min(contestant.seconds)
-        taken = len(contestant.seconds) + options.rounds
         rows.append(
             {
                 "row": kind,
@@ -164,9 +176,11 @@ def steps(
                 "contestant": contestant.name,
                 "least_s": least,
                 "median_s": statistics.median(contestant.seconds),
-                "processor_s": contestant.processor / taken,
+                "processor_s": statistics.median(contestant.processor),
                 "floor_s": floor,
-                "steps": len(contestant.seconds),
+                "steps": contestant.burst * len(contestant.seconds),
+                "versions": versions[contestant.name],
+                "load": os.getloadavg()[0],
             }
         )
     return rows
@@ -204,6 +218,7 @@ def start(options: argparse.Namespace) -> list[tuple[str, float]]:
                 ("resnet56", "train", "float32", "128"),
                 CONVNETS_CACHE=folder,
             )
+            made.answer()
             found.append(
                 (f"start to the first ResNet-56 step, {label}", time.perf_counter() - began)
             )
@@ -262,6 +277,29 @@ def job(options: argparse.Namespace) -> list[tuple[str, float]]:
     return found
 
 
+def contestants(rows: Sequence[Row]) -> str:
+    """The versions of what ran each contestant's steps, and the machine's load meanwhile."""
+    told = {row["contestant"]: row["versions"] for row in rows}
+    each = [
+        f"{name}: {', '.join(f'{what} {value}' for what, value in versions.items())}"
+        for name, versions in told.items()
+    ]
+    loads = [row["load"] for row in rows]
+    return f"{'; '.join(each)}; load {min(loads):.1f} to {max(loads):.1f} during the steps"
+
+
+def command(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """The command for a report, without paths, which are of this machine only."""
+    words = ["python -m benchmarks.run"]
+    for name in ("only", "networks", "batch", "against", "rounds", "seconds"):
+        value = getattr(options, name)
+        if value != parser.get_default(name):
+            words.append(f"--{name}={value}")
+    if options.torch_python != sys.executable:
+        words.append("--torch-python=PATH")
+    return " ".join(words)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
@@ -271,6 +309,7 @@ def main() -> None:
     kinds = (*STEPS_OF, "batch", *OTHERS)
     parser.add_argument("--only", default=",".join(kinds))
     parser.add_argument("--networks", default="", help="of the step rows; all by default")
+    parser.add_argument("--batch", type=int, default=0, help="of all networks; 0: the table's")
     parser.add_argument("--against", default="torch,torch_compiled,flax")
     parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
     parser.add_argument("--rounds", type=int, default=3)
@@ -292,7 +331,7 @@ def main() -> None:
         plan = (
             [("resnet20", batch) for batch in BATCHES]
             if kind == "batch"
-            else [(network, CASES[network].batch) for network in STEPS_OF[kind]]
+            else [(network, options.batch or CASES[network].batch) for network in STEPS_OF[kind]]
         )
         for network, batch in plan:
             if not networks or network in networks:
@@ -312,11 +351,9 @@ def main() -> None:
         f"{options.rate / 1e9:.0f} G multiply-adds/s in matrix products; "
         f"load {os.getloadavg()[0]:.1f}"
     )
-    # The interpreter's path is this machine's own.
-    words = [re.sub("(--torch-python)=.*", r"\1=PATH", word) for word in sys.argv[1:]]
-    parts = [f"`{' '.join(['python -m benchmarks.run', *words])}`", heading]
+    parts = [f"`{command(options, parser)}`", heading]
     if rows:
-        parts.append(f"```\n{shown(rows)}\n```")
+        parts += [contestants(rows), f"```\n{shown(rows)}\n```"]
     if seconds:
         cells = [("what", "seconds"), *((what, f"{value:.3f}") for what, value in seconds)]
         parts.append(f"```\n{table(cells)}\n```")

@@ -2,8 +2,9 @@
 
     python -m benchmarks.worker CONTESTANT NETWORK train|evaluate DTYPE BATCH
 
-For each line "N" on standard input takes N steps and prints a JSON object: wall seconds of each
-step, and processor seconds of all. Imports only the contestant, so that another Python can run it.
+For each line "N" on standard input takes at least N steps in a row, waits for the last and prints a
+JSON object: the number of steps, their wall seconds and their processor seconds. Imports only the
+contestant, so that another Python can run it.
 """
 
 import importlib
@@ -15,6 +16,7 @@ import time
 
 CONTESTANTS = {
     "ours": "benchmarks.ours",
+    "ours_together": "benchmarks.ours",
     "flax": "benchmarks.plain_flax",
     "torch": "benchmarks.plain_torch",
     "torch_compiled": "benchmarks.plain_torch",
@@ -34,18 +36,17 @@ def main() -> None:
     began = time.perf_counter()
     module = importlib.import_module(CONTESTANTS[contestant])
     imported = time.perf_counter() - began
-    step = module.build(network, mode, dtype, int(batch), compiled=contestant.endswith("compiled"))
+    run = module.build(network, mode, dtype, int(batch), contestant.partition("_")[2])
     began = time.perf_counter()
-    step()  # compiles
+    run(1)  # compiles
     first = time.perf_counter() - began
-    print(json.dumps({"import": imported, "first_step": first}), file=answers, flush=True)
+    told = {"import": imported, "first_step": first, "versions": module.versions()}
+    print(json.dumps(told), file=answers, flush=True)
     for line in sys.stdin:
-        before, seconds = processor_seconds(), []
-        for _ in range(int(line)):
-            began = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - began)
-        answer = {"seconds": seconds, "processor_seconds": processor_seconds() - before}
+        before, began = processor_seconds(), time.perf_counter()
+        steps = run(int(line))
+        seconds = time.perf_counter() - began
+        answer = {"steps": steps, "seconds": seconds, "processor": processor_seconds() - before}
         print(json.dumps(answer), file=answers, flush=True)
 
 

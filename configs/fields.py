@@ -48,6 +48,7 @@ BOUNDS: dict[str, Bounds] = {
     "seed": Bounds(least=0, most=2**32 - 1),
     "batch_size": Bounds(least=1),
     "gradient_accumulation": Bounds(least=1),
+    "steps_per_dispatch": Bounds(least=1),
     "bn_recompute_batches": Bounds(least=0),
     "data.size": Bounds(least=0, most=LARGEST_SIDE),
     "data.short_side": Bounds(least=0, most=LARGEST_SIDE),
@@ -86,7 +87,9 @@ OPEN = ("model", "loss", "loss.weights", "optimizer", "schedule", "averaging")
 OPTIONAL = ("loss.label_smoothing", "loss.weights.main")
 
 # Fields that configs of older versions do not have; one without them means their defaults.
-ADDED = ("init", "data.labels_a_class")
+ADDED = ("init", "data.labels_a_class", "steps_per_dispatch")
+# Fields that change how fast a run is, not what it computes: a resume may change them.
+SPEED = ("steps_per_dispatch",)
 
 # Old names of fields and parts, for error lines that give the new one.
 RENAMED = {
@@ -114,14 +117,13 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as read back from JSON, without added fields at their defaults: for comparisons.
-
-    So a run is the same as one of the same config before the fields were there.
+    """A config as read back from JSON, for comparisons: without the fields of SPEED, and without
+    added fields at their defaults, so that a run is the one it was before the fields were there.
     """
     given, default = (json.loads(json.dumps(each)) for each in (dict(config), base().to_dict()))
     for name in ADDED:
         part, field = _section(given, name)
-        if part.get(field) == _section(default, name)[0][field]:
+        if name in SPEED or part.get(field) == _section(default, name)[0][field]:
             part.pop(field, None)
     return given
 

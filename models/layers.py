@@ -5,7 +5,6 @@ captured activations and `describe.py` use the paper's names. Padding is always 
 the papers differs from XLA's "SAME"), images are NHWC, and nothing here is specific to one network.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from models import max_pooling
 from models.batch_norm import normalised
 from models.convolution import convolve, patches
 
@@ -271,22 +271,8 @@ class MaxPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         pad = pool_padding(x, self.window, self.stride, self.pad, self.ceil_mode)
         require_output(self, x, (self.window, self.window), pad)
-        if self.window > self.stride:
-            return nn.max_pool(x, (self.window,) * 2, (self.stride,) * 2, pad)
-        # Windows do not overlap: take the maximum of strided views. The gradient of XLA's
-        # reduce_window is a scatter, seven times slower on CPU. Overlapping windows gain nothing.
-        borders = ((0, 0, 0), (*pad[0], 0), (*pad[1], 0), (0, 0, 0))
-        x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), borders)
-        batch, height, width, channels = x.shape
-        rows = (height - self.window) // self.stride * self.stride + 1
-        columns = (width - self.window) // self.stride * self.stride + 1
-        strides = (1, self.stride, self.stride, 1)
-        views = [
-            lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), strides)
-            for i in range(self.window)
-            for j in range(self.window)
-        ]
-        return functools.reduce(jnp.maximum, views)
+        pool = max_pooling.overlapping if self.window > self.stride else max_pooling.apart
+        return pool(max_pooling.Window(self.window, self.stride, pad), x)
 
 
 class AvgPool(nn.Module):

@@ -112,7 +112,9 @@ def fingerprint(
 def stamp(
     config: Mapping[str, Any], jax_version: str, version: int, cores: int | None = CORES
 ) -> dict[str, Any]:
-    """The parts of a fingerprint: resolved config, cores, jax's major.minor, results version.
+    """The parts of a fingerprint: config, cores, jax's major.minor, results version.
+
+    The config without the fields that results do not depend on.
 
     cores: None for results of an accelerator, and from before runs were pinned to cores.
     """

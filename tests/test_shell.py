@@ -154,9 +154,9 @@ def test_in_the_loop_the_first_request_waits_for_the_step_and_the_second_does_no
     with preemption.Preemption(tmp_path) as stop:
         with pytest.raises(Left, match="75"):
             shell._answer()  # compiling: there is no step to finish
-        assert not stop.requested(1)
+        assert not stop.requested()
         shell._answer()
-        assert stop.requested(2)
+        assert stop.requested()
         with pytest.raises(Left, match="75"):
             shell._answer()
 
@@ -166,7 +166,7 @@ def test_where_no_command_runs_the_second_ctrl_c_interrupts(tmp_path: pathlib.Pa
     with preemption.Preemption(tmp_path) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0)
-        assert stop.requested(1)
+        assert stop.requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before

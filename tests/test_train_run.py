@@ -1,5 +1,6 @@
 """A whole run: what it leaves, how it resumes, what bad input gets."""
 
+import itertools
 import json
 import logging
 import os
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sharding
 import train
 from errors import UserError
 from startup import environment
 from tests.toy import lenet_config
-from training import metrics, preemption, schedules, step, trained, workdirs
+from training import experiment, metrics, preemption, schedules, step, trained, workdirs
 from training.step import TrainState
 from training.workdirs import FOLDER
 
@@ -75,9 +77,10 @@ def test_stopped_after_any_step_and_resumed_gives_the_same_bits(
     straight, tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops between rows, between checkpoints, and on both."""
+    calls = itertools.count(1)
     for stop_after in (3, 4, 7):
         monkeypatch.setattr(
-            preemption.Preemption, "requested", lambda self, step, at=stop_after: step == at
+            preemption.Preemption, "requested", lambda self, at=stop_after: next(calls) == at
         )
         with pytest.raises(preemption.Preempted, match=f"stopped at step {stop_after}, saved"):
             run(tmp_path, data_dir)
@@ -86,6 +89,53 @@ def test_stopped_after_any_step_and_resumed_gives_the_same_bits(
     assert_same_bits(state, straight[1])
     assert without_clock(tmp_path) == without_clock(straight[0])
     assert result == straight[2]
+
+
+# Batch norm, dropout, augmentation, and seven steps an epoch.
+DROPPING = {
+    "model": {
+        **{"name": "resnet20_cifar10_A", "stages": (1, 1, 1), "features": (4, 8, 8)},
+        **{"shortcut_dropout": 0.5, "batch_norm_group": 4},
+    },
+    "data.name": "synthetic:16x16x1:10:120:24",
+    "duration": "17 steps",
+}
+
+
+def test_steps_dispatched_together_give_the_same_bits(
+    tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the run stops between two dispatches and goes on with another number of steps."""
+    every: dict[str, Any] = {**DROPPING, "log_every": "5 steps", "eval.every": "10 steps"}
+    alone = run(tmp_path / "alone", data_dir, **every)
+    monkeypatch.setattr(
+        preemption.Preemption, "requested", lambda self: (tmp_path / "together").exists()
+    )
+    with pytest.raises(preemption.Preempted, match="stopped at step 3, saved"):
+        run(tmp_path / "together", data_dir, steps_per_dispatch=3, **every)
+    monkeypatch.undo()
+    together = run(tmp_path / "together", data_dir, steps_per_dispatch=2, **every)
+    assert_same_bits(together[0], alone[0])
+    assert together[1] == alone[1]
+    assert without_clock(tmp_path / "together") == without_clock(tmp_path / "alone")
+
+
+def test_dispatches_end_where_something_is_due(data_dir: str) -> None:
+    """Rows every 5 steps, tests and checkpoints every 10, epochs of 7, the end after 17."""
+    every: dict[str, Any] = {**DROPPING, "log_every": "5 steps", "eval.every": "10 steps"}
+    every |= {"checkpoint.every": "10 steps", "steps_per_dispatch": 3}
+    made = experiment.create(lenet_config(**every), sharding.create_mesh(), data_dir)
+    starts = [steps.start for steps in made.dispatches(0)]
+    assert starts == [0, 3, 4, 5, 6, 7, 10, 13, 14, 15, 16]
+    assert [steps.start for steps in made.dispatches(8)] == [8, 9, 10, 13, 14, 15, 16]
+
+
+@pytest.mark.parametrize("fields", [{"data.engine": "streaming"}, {"parallel": "pmap"}])
+def test_steps_are_dispatched_together_only_with_jit_and_resident_data(
+    fields: dict[str, Any], tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    with pytest.raises(UserError, match=r"config\.steps_per_dispatch: 2 needs"):
+        run(tmp_path, data_dir, steps_per_dispatch=2, **fields)
 
 
 def test_a_run_compiles_its_step_and_its_evaluation_once(

@@ -5,6 +5,7 @@ a schedule whose state survives a kill, and configs checked before anything comp
 import contextlib
 import inspect
 import io
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -161,9 +162,10 @@ def test_a_kill_across_the_drop_changes_nothing(
     tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, _ = train.train_and_evaluate(plateau_config(), tmp_path / "a", data_dir=data_dir)
+    calls = itertools.count(1)
     for stop_after in (3, 4, 5):
         monkeypatch.setattr(
-            preemption.Preemption, "requested", lambda self, step, at=stop_after: step == at
+            preemption.Preemption, "requested", lambda self, at=stop_after: next(calls) == at
         )
         with pytest.raises(preemption.Preempted):
             train.train_and_evaluate(plateau_config(), tmp_path / "b", data_dir=data_dir)

@@ -22,12 +22,13 @@ def check(
     schedule: Schedule,
     examples: Mapping[str, int],
     *,
+    engine: str,
     batch_norms: Sequence[str],
 ) -> None:
     """All checks except `check_precision`.
 
-    examples: the number of images in each split. batch_norms: the names of the network's batch
-    norms ("conv1/bn").
+    examples: the number of images in each split. engine: what supplies them, a name as in
+    config.data.engine. batch_norms: the names of the network's batch norms ("conv1/bn").
     """
     if schedule.validates and "validation" not in examples:
         raise UserError(
@@ -38,6 +39,11 @@ def check(
         if head not in network.heads:
             valid = ", ".join(network.heads) or "none"
             raise UserError(f"config.eval.heads: no side head {head!r}; side heads: {valid}")
+    if config.steps_per_dispatch > 1 and (engine != "resident" or config.parallel == "pmap"):
+        raise UserError(
+            f"config.steps_per_dispatch: {config.steps_per_dispatch} needs config.parallel='jit' "
+            f"and the resident engine, not {config.parallel!r} and {engine}; set it to 1"
+        )
     _batches(config, network, has_batch_norm=bool(batch_norms))
     for pattern in network.batch_norm_frozen:
         if not any(fnmatchcase(name, pattern) for name in batch_norms):

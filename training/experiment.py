@@ -4,7 +4,7 @@ Also calls the checks, so that errors in a config are found before anything comp
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -115,6 +115,24 @@ class Experiment:
         }
         return {what for what, n in every.items() if step % n == 0 or step == self.steps}
 
+    def dispatches(self, start: int) -> Iterator[range]:
+        """The steps from `start` to the last, `config.steps_per_dispatch` at a time.
+
+        Steps are single where fewer are left before something is due or the epoch ends: two sizes,
+        so that two programs are compiled at most.
+        """
+        most = self.config.steps_per_dispatch
+        every = (
+            *(self.log_every, self.evaluate_every, self.checkpoint_every),
+            self.pipeline.steps_per_epoch,
+        )
+        step = start
+        while step < self.steps:
+            left = min(self.steps - step, *(n - step % n for n in every))
+            count = most if most <= left else 1
+            yield range(step, step + count)
+            step += count
+
     def rows_due(self, upto: int) -> dict[int, set[str]]:
         """The rows of the first `upto` steps: the groups of metrics by step."""
         tested = {split for split in ("validation", "test") if split in self.pipeline.examples}
@@ -176,6 +194,7 @@ def create(
         network,
         schedule,
         pipeline.examples,
+        engine=input_pipeline.engine_of(config.data, pipeline.dataset),
         batch_norms=batch_norms(variables),
     )
     stuck_after = config.alarms.stuck_after

@@ -39,7 +39,7 @@ class Preemption:
     def __enter__(self) -> "Preemption":
         import jax  # slow
 
-        self._asked = self._stepped = False
+        self._asked, self._calls = False, 0
         self._job = jax.process_count() > 1
         self._answering = contextlib.ExitStack()
         if not self._job or shell.attached():
@@ -53,19 +53,23 @@ class Preemption:
         if not shell.attached():  # in a notebook, whose process must not end
             if self._asked:
                 raise KeyboardInterrupt
-        elif self._asked or not (self._stepped or self._job):
+        elif self._asked or not (self._calls or self._job):
             leave(self.workdir)
         elif self._job:
             os.kill(os.getpid(), signal.SIGTERM)  # for Ctrl-C: tells the other processes
         self._asked = True
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop after `step`; the same answer on every process of a job."""
-        self._stepped = True
+    def requested(self) -> bool:
+        """Whether to stop now; the same answer on every process of a job.
+
+        Call it after every dispatch of steps.
+        """
+        self._calls += 1
         if self._job:
             from jax.experimental import multihost_utils  # slow
 
-            return multihost_utils.reached_preemption_sync_point(step)
+            # The processes agree on the next number to stop at, so none may be left out.
+            return multihost_utils.reached_preemption_sync_point(self._calls)
         return self._asked
 
 

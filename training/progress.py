@@ -81,6 +81,16 @@ class Progress:
             tqdm.write(text)
 
 
+def say_changes(changes: Sequence[str]) -> None:
+    """Says what differs from the machine and versions of the steps before and moves bits."""
+    if changes:
+        print(
+            f"note: since the steps before, {', '.join(changes)}: the curve will not be the one "
+            "of an undisturbed run to the bit",
+            file=sys.stderr,
+        )
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns; the first row is the heading."""
     return tabulate(rows, headers="firstrow", tablefmt="simple", disable_numparse=True)

@@ -4,6 +4,7 @@ No logging or I/O; bind the arguments other than state and batch with functools.
 randomness is a function of (seed, step).
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -154,23 +155,38 @@ def gradients(
     return Measured(found, metrics, batch_stats)
 
 
+def repeated(body: Callable[[Any, Any], Any], carry: Any, xs: Any, count: int) -> Any:
+    """The carry after `count` calls of body(carry, x), with x = xs[0], xs[1], ... or None.
+
+    A loop of the device, but on CPU the calls one after the other in the program: in a loop XLA's
+    CPU backend runs convolutions on a slow path, on one core, and rounds otherwise.
+    """
+    if jax.default_backend() == "cpu":
+        for index in range(count):
+            # Not before the last call has ended: they share their memory.
+            x = jax.tree.map(operator.itemgetter(index), xs)
+            carry = body(*jax.lax.optimization_barrier((carry, x)))
+        return carry
+    return jax.lax.scan(lambda carry, x: (body(carry, x), None), carry, xs, length=count)[0]
+
+
 def accumulated(
     measure: Callable[[Batch, jax.Array], Measured], parts: Batch, dropout: jax.Array
 ) -> Measured:
     """`measure` of each of the parts [parts, n, ...] in turn, averaged over unmasked images."""
     images = jnp.maximum(parts["mask"].sum(), 1)
 
-    def add(sums: Measured, part: tuple[Batch, jax.Array]) -> tuple[Measured, None]:
+    def add(sums: Measured, part: tuple[Batch, jax.Array]) -> Measured:
         batch, index = part
         share = batch["mask"].sum() / images
         measured = measure(batch, jax.random.fold_in(dropout, index))
-        return jax.tree.map(lambda total, x: total + share * x, sums, measured), None
+        return jax.tree.map(lambda total, x: total + share * x, sums, measured)
 
     one = jax.tree.map(lambda x: x[0], parts)
     like = jax.eval_shape(measure, one, dropout)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    sums, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(len(parts["mask"]))))
-    return sums
+    count = len(parts["mask"])
+    return repeated(add, zeros, (parts, jnp.arange(count)), count)
 
 
 def updated(
