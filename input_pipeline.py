@@ -67,6 +67,24 @@ class Engine(Protocol):
         """Ends background work."""
 
 
+def prepare(
+    inputs: Inputs,
+    step: Any,
+    *,
+    recipe: Recipe,
+    gather: Callable[[Inputs, Any], tuple[jax.Array, jax.Array]],
+    mesh: Mesh,
+    seed: int,
+    batch_size: int,
+) -> Batch:
+    """The batch of a step: see `Pipeline.prepare`. gather: that of the engine."""
+    images, labels = gather(inputs, step)
+    draws = key(seed, Purpose.AUGMENT, step)
+    images = recipe.train(inputs["statistics"], images, draws, jnp.arange(batch_size))
+    batch = {"image": images, "label": labels, "mask": jnp.ones(batch_size, jnp.float32)}
+    return jax.lax.with_sharding_constraint(batch, sharded(mesh))
+
+
 class Pipeline:
     """Batches of a data set for training and evaluation: see `create`.
 
@@ -94,7 +112,7 @@ class Pipeline:
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._kept: pathlib.Path | None = None
         self.use(recipe.fit(engine.chunks))
-        self._prepare = jax.jit(self.prepare)
+        self._prepared = jax.jit(self.prepare)
         self._train, self._test = jax.jit(recipe.train), jax.jit(recipe.test)
 
     def use(self, statistics: Mapping[str, tuple[np.ndarray, ...]]) -> None:
@@ -123,20 +141,19 @@ class Pipeline:
 
         Returns "image" float32 [B, H, W, C], "label" int32 [B], "mask" float32 [B], sharded.
         """
-        images, labels = self._engine.gather(inputs, step)
-        images = self.recipe.train(
-            inputs["statistics"],
-            images,
-            key(self._seed, Purpose.AUGMENT, step),
-            jnp.arange(self._batch_size),
+        return prepare(
+            inputs,
+            step,
+            recipe=self.recipe,
+            gather=self._engine.gather,
+            mesh=self._mesh,
+            seed=self._seed,
+            batch_size=self._batch_size,
         )
-        mask = jnp.ones(self._batch_size, jnp.float32)
-        batch = {"image": images, "label": labels, "mask": mask}
-        return jax.lax.with_sharding_constraint(batch, sharded(self._mesh))
 
     def batch(self, step: int) -> Batch:
         """The training batch of a step, counted from 0."""
-        return self._prepare(self.fetch(step), np.int32(step))
+        return self._prepared(self.fetch(step), np.int32(step))
 
     def evaluation(self, split: str) -> Iterator[Batch]:
         """One pass over a split without augmentation: every image once, the last batch padded.

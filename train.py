@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from startup import command_line
+from startup import command_line, xla_settings
 
 if __name__ == "__main__":
     command_line.define_config(
@@ -33,7 +33,12 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
     )
+    flags.DEFINE_string(
+        "on", None, "With --dry_run: also compile the step for a TPU slice, e.g. v5e:16x16."
+    )
     command_line.parse()  # before jax is imported: a mistake is answered at once
+    if flags.FLAGS.on is not None:
+        xla_settings.compile_only()
 
 import json
 import pathlib
@@ -52,7 +57,16 @@ from ml_collections import ConfigDict
 import sharding
 from errors import UserError
 from startup import jobs
-from training import curves, data_record, estimates, metrics, progress, starting_weights, workdirs
+from training import (
+    curves,
+    data_record,
+    estimates,
+    metrics,
+    progress,
+    starting_weights,
+    topology,
+    workdirs,
+)
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
@@ -69,8 +83,10 @@ def main() -> None:
     given = flags.FLAGS
     jobs.join()
     config, workdir = command_line.config(), given.workdir
+    if given.on is not None and not given.dry_run:
+        raise UserError("--on: needs --dry_run")
     if given.dry_run:
-        return dry_run(config)
+        return dry_run(config, on=given.on)
     if workdir is None:
         raise UserError("--workdir is missing; see --help")
     result = workdirs.read_only_result(pathlib.Path(workdir), config.to_dict())
@@ -85,9 +101,13 @@ def main() -> None:
         raise SystemExit(preemption.EXIT_STATUS) from None
 
 
-def dry_run(config: ConfigDict) -> None:
-    """Checks a config and prints what it would train; reads no image and writes nothing."""
-    run = experiments.create(config, sharding.create_mesh(), data=False)
+def dry_run(config: ConfigDict, *, on: str | None = None) -> None:
+    """Checks a config and prints what it would train; reads no image and writes nothing.
+
+    on: a TPU slice, which need not be here, to compile the step for.
+    """
+    mesh = sharding.create_mesh(topology.devices(on) if on else None)
+    run = experiments.create(config, mesh, data=False)
     description = describe(run, starting_weights.adopt(run))
     print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
     print_plan(run, description, "none, this is a dry run")
@@ -97,6 +117,8 @@ def dry_run(config: ConfigDict) -> None:
         f"cost     {3 * description['multiply_adds'] * images:.3g} multiply-adds in training, "
         f"{images:,} images"
     )
+    if on:
+        print(topology.report(on, run, topology.needs(topology.compiled(run))))
 
 
 def train_and_evaluate(

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from data.loader import Loader
 from engines.streaming import CHUNK, evenly_spaced
 from randomness import epoch_order
-from sharding import replicate, shard, sharded
+from sharding import replicate, replicated, shard, sharded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,26 @@ def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
             images[index], labels[index] = example["image"], example["label"]
             intact[index] = True
     return Part(images, labels, intact)
+
+
+def gather(
+    inputs: Mapping[str, Any], step: Any, *, batch_size: int, mesh: Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """The stored images [B, h, w, c] and labels [B] of a step, from what `Resident.fetch` gives."""
+    start = (step % (len(inputs["order"]) // batch_size)) * batch_size
+    rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, batch_size)
+    rows = jax.lax.with_sharding_constraint(rows, sharded(mesh))
+    return inputs["images"][rows], inputs["labels"][rows]
+
+
+def shapes(images: int, shape: tuple[int, int, int], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and places of what `Resident.fetch` gives, for so many training images."""
+    whole = replicated(mesh)
+    return {
+        "images": jax.ShapeDtypeStruct((images, *shape), np.uint8, sharding=whole),
+        "labels": jax.ShapeDtypeStruct((images,), np.int32, sharding=whole),
+        "order": jax.ShapeDtypeStruct((images,), np.int32, sharding=whole),
+    }
 
 
 class Resident:
@@ -81,10 +101,7 @@ class Resident:
 
     def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
         """The stored images and labels of a step; each device gathers its own rows."""
-        start = (step % self._steps) * self._batch
-        rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, self._batch)
-        rows = jax.lax.with_sharding_constraint(rows, sharded(self._mesh))
-        return inputs["images"][rows], inputs["labels"][rows]
+        return gather(inputs, step, batch_size=self._batch, mesh=self._mesh)
 
     def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
         """One pass over a part in stored order; the last batch is padded, with mask 0."""

@@ -251,6 +251,23 @@ def _close_open() -> None:
         stream.close()
 
 
+def gather(inputs: Mapping[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
+    """The images [B, h, w, c] and labels [B] of a step, from what `Streaming.fetch` gives."""
+    del step
+    return inputs["images"], inputs["labels"]
+
+
+def shapes(
+    batch_size: int, shape: tuple[int, int, int], mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and places of what `Streaming.fetch` gives."""
+    rows = sharded(mesh)
+    return {
+        "images": jax.ShapeDtypeStruct((batch_size, *shape), np.uint8, sharding=rows),
+        "labels": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows),
+    }
+
+
 class Streaming:
     """Parts whose images are decoded when they are needed; an `input_pipeline.Engine`.
 
@@ -298,8 +315,7 @@ class Streaming:
 
     def gather(self, inputs: dict[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
         """The images and labels of a step, which `fetch` has already gathered."""
-        del step
-        return inputs["images"], inputs["labels"]
+        return gather(inputs, step)
 
     def passes(self, split: str, batch_size: int) -> Iterator[dict[str, jax.Array]]:
         """One pass over a part in stored order: "image" as stored (or cut), "label", "mask"."""

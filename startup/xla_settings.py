@@ -41,6 +41,21 @@ def apply() -> None:
             libc.mallopt(parameter, value)
 
 
+def compile_only() -> None:
+    """Lets libtpu compile beside another process that uses it, without looking for TPUs.
+
+    Call before jax is imported, in a program that opens no TPU (`--on`).
+    """
+    settings = {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        # Any valid values: without them libtpu complains that it finds none on this machine.
+        "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
 def needed() -> bool:
     """Whether the installed jaxlib computes the reductions above wrong."""
     version = re.match(r"(\d+)\.(\d+)", metadata.version("jaxlib"))

@@ -79,9 +79,9 @@ class Experiment:
             "seed": self.config.seed,
         }
 
-    def create_state(self) -> TrainState:
-        """The state before the first step, on all devices of the mesh."""
-        state = create_state(
+    def first_state(self) -> TrainState:
+        """The state before the first step."""
+        return create_state(
             self.network,
             self.loss,
             self.optimizer,
@@ -90,7 +90,10 @@ class Experiment:
             averaging=self.averaging,
             traced=self.traced,
         )
-        return jax.device_put(state, sharding.replicated(self.mesh))
+
+    def create_state(self) -> TrainState:
+        """The state before the first step, on all devices of the mesh."""
+        return jax.device_put(self.first_state(), sharding.replicated(self.mesh))
 
     @property
     def estimates_curvature(self) -> bool:
