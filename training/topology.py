@@ -106,7 +106,7 @@ def compiled(run: Experiment) -> Any:
         return state, measured["loss"]
 
     # The cache of compiled programs cannot be read without the device.
-    cached = jax.config.jax_enable_compilation_cache
+    cached = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         return jax.jit(update, out_shardings=whole).lower(state, inputs).compile()
