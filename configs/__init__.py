@@ -1,4 +1,4 @@
 """One file per experiment family: `configs/<family>.py:key=value,...` gives a locked ConfigDict.
 
-May import errors.
+May import errors, models.
 """

@@ -12,13 +12,24 @@ from typing import Any, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from models import alexnet, cuda_convnet, densenet, inception, lecture, lenet, nin, resnet, vgg
 from models.layers import INITIALIZERS
 from models.network import Network, Outputs
 from models.presets import Preset
 
-__all__ = ["NETWORKS", "Network", "Outputs", "Preset", "check", "create", "preset", "variables_of"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "Outputs",
+    "Preset",
+    "check",
+    "classifiers",
+    "create",
+    "preset",
+    "variables_of",
+]
 
 # Far above any real network or image. Much larger sizes overflow in XLA and NumPy.
 MAX_WIDTH, MAX_SIDE, MAX_CHANNELS, MAX_NUMBER = 1000, 100_000, 10_000, 1_000_000
@@ -147,6 +158,23 @@ def variables_of(network: Network, batch: int = 1) -> Any:
     """The shapes of the network's variables, without allocating them."""
     images = jax.ShapeDtypeStruct((batch, *network.input), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), images)
+
+
+def classifiers(network: Network) -> tuple[str, ...]:
+    """The names of the parameters whose shapes depend on the number of classes: the heads' own.
+
+    Raises ValueError if there are none.
+    """
+
+    def shapes(classes: int) -> dict[str, tuple[int, ...]]:
+        params = variables_of(network.clone(num_classes=classes))["params"]
+        return {name: leaf.shape for name, leaf in flatten_dict(params, sep="/").items()}
+
+    few, more = shapes(2), shapes(3)
+    found = tuple(name for name in few if few[name] != more[name])
+    if not found:
+        raise ValueError(f"{type(network).__name__} has no classifier with parameters")
+    return found
 
 
 def check(network: Network, trace: Callable[[Network], Any] | None = None) -> Any:

@@ -76,6 +76,11 @@ class AlexNet(Network):
 
         return side(self.input[0]), side(self.input[1])
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The dense layers."""
+        return ("fc6/*", "fc7/*", "fc8/*")
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""

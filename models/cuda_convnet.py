@@ -32,6 +32,11 @@ class CudaConvnetQuick(Network):
     dense_std: float = 0.01
     activation: str = "relu"
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The last convolution and the dense layers."""
+        return ("conv3/*", "fc*")
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""
@@ -81,6 +86,11 @@ class CudaConvnetLocal(Network):
     pool_window: int = 3
     dropout: float = 0.0
     activation: str = "relu"
+
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The layers without weight sharing, and the dense one."""
+        return ("local*", "fc10/*")
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

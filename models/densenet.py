@@ -86,6 +86,11 @@ class DenseNet(Network):
             {f"dense{i}": count * (count + 1) // 2 for i, count in enumerate(self.blocks, start=1)}
         )
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The last block, the norm after it, and the classifier."""
+        return (f"dense{len(self.blocks)}_*", "norm5/*", "fc/*")
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]; there are no side heads."""

@@ -179,6 +179,11 @@ class GoogLeNet(Network):
                 raise ValueError(f"reduction_in: {name!r} is none of {', '.join(MODULES)}")
         super().__post_init__()
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """Modules 5a and 5b, the classifier, and the side heads."""
+        return ("inception_5*", "linear/*", *(f"{head}/*" for head in self.heads))
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes] and those of each head in `heads`."""

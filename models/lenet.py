@@ -225,6 +225,13 @@ class LeNetModern(Network):
     pool: str = "max"
     dense_form: bool = False
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The dense layers after the first."""
+        return tuple(
+            f"fc{len(self.conv_features) + i}/*" for i in range(2, len(self.dense_features) + 2)
+        )
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""
@@ -258,6 +265,11 @@ class LeNetModern(Network):
 
 class LeNetCaffe(Network):
     """The "LeNet" of Caffe's MNIST example, with a ReLU after ip1 and no other nonlinearity."""
+
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The dense layers."""
+        return ("ip1/*", "ip2/*")
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -70,6 +70,11 @@ class Network(nn.Module):
         return Skips()
 
     @property
+    def last_stage(self) -> tuple[str, ...]:
+        """Shell patterns of the last layers' parameters; fine-tuning trains them on some labels."""
+        return ()
+
+    @property
     def types(self) -> dict[str, Any]:
         """The compute and weight types, as keyword arguments of a layer."""
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}

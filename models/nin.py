@@ -37,6 +37,12 @@ class NiN(Network):
     head_dropout: float = 0.0
     last_bias: float = 0.0
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The last mlpconv layer, and the dense head if there is one."""
+        count = len(self.blocks)
+        return (f"conv{count}/*", f"cccp{2 * count - 1}/*", f"cccp{2 * count}/*", "fc10/*")
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""

@@ -206,6 +206,11 @@ class ResNet(Network):
                 weighted.append(names[0])
         return Skips(dict.fromkeys(units, 1), tuple(weighted))
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The last stage's units, the norm after them if there is one, and the classifier."""
+        return (f"conv{len(self.stages) + 1}_*", "final_bn/*", "fc/*")
+
     def __call__(
         self, images: jax.Array, *, train: bool = False, capture: Sequence[str] = ()
     ) -> Outputs:

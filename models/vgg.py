@@ -50,6 +50,11 @@ class VGG(Network):
     init_std: float = 0.1
     dense_form: bool = False
 
+    @property
+    def last_stage(self) -> tuple[str, ...]:
+        """The dense layers."""
+        return ("fc6/*", "fc7/*", "fc8/*")
+
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]."""
@@ -91,7 +96,7 @@ class VGG(Network):
 _PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 _FROM_A = (
     "All initial weights are random; the paper takes those of the first four convolutions and the "
-    "dense layers from a trained A."
+    "dense layers from a trained A, as runs with configs/vgg.py:from=WORKDIR do."
 )
 _IMAGENET = {"input": (224, 224, 3), "num_classes": 1000}
 
