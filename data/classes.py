@@ -98,11 +98,8 @@ class ClassesSource:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns all images, uint8 [N, H, W, C], and new labels, int32 [N]; raises Damaged."""
-        pixels, labels = self._source.arrays()
-        kept = labels[self._places]
-        new = np.empty(max(self._chosen) + 1, np.int32)
-        new[self._chosen] = np.arange(len(self._chosen))
-        return pixels[self._places], new[kept]
+        pixels, labels = self._source.arrays(self._places)
+        return pixels, np.asarray([self._new[label] for label in labels.tolist()], np.int32)
 
     def _at(self, index: int) -> int:
         if not 0 <= index < len(self):

@@ -142,6 +142,9 @@ def from_workdir(workdir: pathlib.Path, *, label: str, seed: int, command: str) 
         for row in metrics.read(workdir)
     ]
     config = _object(workdir / "config.json")
+    result = _object(workdir / "result.json")
+    if "init" in result:  # starting weights by name, not by path
+        config["init"]["from"] = result["init"]["from"] = made_of["config"]["init"]["from"]
     return Record(
         label=label,
         seed=seed,
@@ -152,7 +155,7 @@ def from_workdir(workdir: pathlib.Path, *, label: str, seed: int, command: str) 
         command=command,
         config=config,
         environment=_object(workdir / "environment.json"),
-        result=_object(workdir / "result.json"),
+        result=result,
         probe=_object(workdir / PROBE) if (workdir / PROBE).exists() else {},
         rows=thinned(rows),
     )

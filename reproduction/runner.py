@@ -9,6 +9,7 @@ Writes only to the study's working folder.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from errors import UserError
@@ -30,7 +32,7 @@ from reproduction import records
 from reproduction.records import Record
 from reproduction.study import ROOT, Run, Study
 from startup import environment, shell
-from training import durations, metrics, workdirs
+from training import durations, metrics, starting_weights, workdirs
 from training.progress import LINE_SECONDS, table
 
 LOG = "log.txt"  # in a workdir: the run's output
@@ -46,7 +48,9 @@ class Stopped(Exception):
 class Job:
     """One run with one seed, and its workdir, which is named after its fingerprint.
 
-    Results of another config, jax or RESULTS_VERSION therefore have another workdir.
+    Results of another config, jax or RESULTS_VERSION therefore have another workdir. identity: the
+    config that the fingerprint is of: plain, and with starting weights by name, not by path.
+    source: the job whose weights it starts from.
     """
 
     run: Run
@@ -54,6 +58,8 @@ class Job:
     config: Any
     study: Study
     workdir: pathlib.Path
+    identity: dict[str, Any]
+    source: "Job | None" = None
 
     @property
     def name(self) -> str:
@@ -82,7 +88,7 @@ class Job:
             if folder != self.workdir and (folder / "result.json").exists()
         ]
         if others and not self.finished:
-            reasons = sorted({_difference(folder, self.config.to_dict()) for folder in others})
+            reasons = sorted({_difference(folder, self.identity) for folder in others})
             state += f" (left aside: {len(others)} of {', '.join(reasons)})"
         return state
 
@@ -90,12 +96,15 @@ class Job:
     def elsewhere(self) -> pathlib.Path | None:
         """The finished workdir of the same run in another study, if there is one.
 
-        Folders are <study>/<data>/<label>/seed<n>-<fingerprint>.
+        Folders are <study>/<data>/<label>/seed<n>-<fingerprint>. None for a run that starts from
+        another: its config has that one's path.
         """
-        studies, label = self.workdir.parents[3], self.workdir.parent
+        if self.source is not None:
+            return None
+        studies = self.workdir.parents[3]
         if self.study.name != self.workdir.parents[2].name:
             return None  # --out is another folder, with an unknown layout around it
-        found = sorted(studies.glob(f"*/{label.parent.name}/*/{self.workdir.name}/result.json"))
+        found = sorted(studies.glob(f"*/*/*/{self.workdir.name}/result.json"))
         return next((path.parent for path in found if path.parent != self.workdir), None)
 
     @property
@@ -126,24 +135,57 @@ class Job:
 
     def record(self) -> Record:
         """The record of the finished run."""
-        command = self.run.command(self.seed, f"runs/{records.slug(self.run.label)}_{self.seed}")
+        command = self.run.command(self.seed, self.run.place(self.run.label, self.seed))
         return records.from_workdir(
             self.workdir, label=self.run.label, seed=self.seed, command=command
         )
 
 
 def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) -> list[Job]:
-    """All runs of a study on a data set, seed by seed."""
-    made = []
+    """All runs of a study on a data set, seed by seed; a run after the one it starts from."""
+    made: list[Job] = []
     for seed in seeds:
+        of_seed: dict[str, Job] = {}
         for run in study.scale(data).runs:
             if run.seeds is not None and seed >= run.seeds:
                 continue
             config = run.resolve(seed)
-            mark = records.fingerprint(_plain(config), cores=pinned_cores())
+            identity = _plain(config)
+            source = of_seed[run.starts_from] if run.starts_from else None
+            if source is not None:
+                with config.unlocked():
+                    config.init["from"] = str(source.workdir.absolute())
+                label = records.slug(source.run.label)
+                identity["init"]["from"] = f"{label}/{source.workdir.name}"
+            elif config.init["from"]:
+                digest = digest_of(config.init["from"], config.init.step)
+                identity["init"]["from"] = f"{config.init['from']} (sha256 {digest})"
+            mark = records.fingerprint(identity, cores=pinned_cores())
             workdir = folder / records.slug(run.label) / f"seed{seed}-{mark}"
-            made.append(Job(run, seed, config, study, workdir))
+            of_seed[run.label] = Job(run, seed, config, study, workdir, identity, source)
+        made += of_seed.values()
     return made
+
+
+@functools.cache
+def digest_of(workdir: str, step: str) -> str:
+    """The sha256 of the weights at a step of a workdir, read once a process."""
+    init = ConfigDict({"from": workdir, "step": step})
+    return starting_weights.sha256(starting_weights.load(init).variables)
+
+
+def with_sources(chosen: Sequence[Job]) -> list[Job]:
+    """The chosen jobs and those that they start from, each after its source."""
+    needed: dict[pathlib.Path, Job] = {}
+
+    def add(job: Job) -> None:
+        if job.source is not None:
+            add(job.source)
+        needed.setdefault(job.workdir, job)
+
+    for job in chosen:
+        add(job)
+    return list(needed.values())
 
 
 def plan(todo: Sequence[Job], jobs: Sequence[Job], at_once: int = 1) -> str:
@@ -191,8 +233,15 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     with shell.answering(answer), Display(todo) as display:
         try:
             while running or (waiting and not stop.is_set()):
-                while waiting and shares and not stop.is_set():
-                    running.append(_Process(waiting.pop(0), data_dir, shares.pop(), variables))
+                while shares and not stop.is_set() and (job := _next(waiting)):
+                    waiting.remove(job)
+                    running.append(_Process(job, data_dir, shares.pop(), variables))
+                if waiting and not running and not stop.is_set():
+                    for job in waiting:
+                        source = job.source.name if job.source else ""
+                        failed[job.name] = f"{source}, which it starts from, has failed"
+                        display.say(f"{job.name} failed: {failed[job.name]}")
+                    waiting.clear()
                 display.show([process.job for process in running])
                 stop.wait(POLL_SECONDS)
                 if stop.is_set():
@@ -215,6 +264,12 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     if stop.is_set():
         raise Stopped(f"{len(waiting)} of {len(todo)} runs not started")
     return failed
+
+
+def _next(waiting: Sequence[Job]) -> Job | None:
+    """The first job that does not start from an unfinished one; None if there is none."""
+    ready = (job for job in waiting if job.source is None or job.source.finished)
+    return next(ready, None)
 
 
 def default_jobs() -> int:
@@ -265,7 +320,7 @@ class _Process:
             take_over(job.elsewhere, job.workdir)
         job.workdir.mkdir(parents=True, exist_ok=True)
         made_of = records.stamp(
-            _plain(job.config), jax.__version__, records.RESULTS_VERSION, pinned_cores()
+            job.identity, jax.__version__, records.RESULTS_VERSION, pinned_cores()
         )
         workdirs.write_json(job.workdir / records.STAMP, made_of)
         mine = os.sched_getaffinity(0) if cores else set()

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from configs import files
 from errors import UserError
 from reproduction.inference import MORE
-from reproduction.records import Record
+from reproduction.records import Record, slug
 
 OURS = "ours"  # the source of a claim that is not from a paper
 STALLS = "stalls"
@@ -35,7 +35,8 @@ class Run:
     overrides: by dotted field; new fields may be added only under "model.".
     seconds: of one seed on two idle CPU cores (one GPU where Scale.gpu), measured or scaled from a
     measurement; 0 if unknown. seeds: made only with seeds below this; None: with all that are asked
-    for.
+    for. starts_from: the label of an earlier run of the study, of the same seed, whose weights it
+    starts from (config.init.from); "": none.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Run:
     seconds: float
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: int | None = None
+    starts_from: str = ""
 
     def resolve(self, seed: int) -> ConfigDict:
         """The locked config of one seed. Raises UserError if an overridden field does not exist."""
@@ -53,11 +55,17 @@ class Run:
 
     def command(self, seed: int, workdir: str) -> str:
         """The command line that trains this run."""
+        start = {"init.from": self.place(self.starts_from, seed)} if self.starts_from else {}
         return (
-            f"python train.py --config={self.config}{as_flags(self.overrides)} "
+            f"python train.py --config={self.config}{as_flags({**self.overrides, **start})} "
             f"--config.seed={seed} "
             f"--workdir={workdir}"
         )
+
+    @staticmethod
+    def place(label: str, seed: int) -> str:
+        """The workdir of a run in printed commands."""
+        return f"runs/{slug(label)}_{seed}"
 
 
 def variants(
