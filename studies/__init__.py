@@ -18,6 +18,7 @@ from studies import (
     relu_vs_tanh,
     shortcuts,
     side_branches,
+    transfer,
     vgg_depth,
 )
 
@@ -37,6 +38,7 @@ STUDIES: dict[str, Study] = {
         lenet_1998,
         depth_1x1,
         mixed_precision,
+        transfer,
     )
 }
 
