@@ -33,6 +33,9 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
     )
+    flags.DEFINE_bool(
+        "help_config", False, "Print what --config can set: arguments, fields, meaning, defaults."
+    )
     flags.DEFINE_string(
         "on", None, "With --dry_run: also compile the step for a TPU slice, e.g. v5e:16x16."
     )
@@ -61,6 +64,7 @@ from training import (
     curves,
     data_record,
     estimates,
+    field_help,
     metrics,
     progress,
     starting_weights,
@@ -83,6 +87,9 @@ def main() -> None:
     given = flags.FLAGS
     jobs.join()
     config, workdir = command_line.config(), given.workdir
+    if given.help_config:
+        print(field_help.page(given.config, config))
+        return
     if given.on is not None and not given.dry_run:
         raise UserError("--on: needs --dry_run")
     if given.dry_run:
