@@ -92,7 +92,7 @@ SCALES = {
             *_DIGITS,
             Run(STALL, _DIGITS[3].config, 48, {"schedule.warmup": ""}),
         ),
-        seeds=2,
+        seeds=3,
         note="1,437 training images of 8×8 pixels, 330 steps of 128.",
     ),
     "digits_3300": Scale(
