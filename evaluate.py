@@ -160,9 +160,11 @@ def evaluate(
                 ],
                 "members": count,
                 "average": each[0].average,
-                "views": len(each[0].views((256, 256))) * count,
+                "views": sum(len(protocol.views((256, 256))) for protocol in each[:count]),
                 # Depends on the image if their sizes vary.
-                "distinct_views": len(each[0].distinct(stored)) * count if stored else None,
+                "distinct_views": sum(len(protocol.distinct(stored)) for protocol in each[:count])
+                if stored
+                else None,
                 "multiply_adds": multiply_adds,
                 **scoring.report(answers, images.class_names),
                 "damaged": images.damaged,
