@@ -6,6 +6,7 @@
     python describe.py --diff plain34 resnet34_A
     python describe.py --all --picture cost.png
     python describe.py --config=configs/resnet_cifar.py --show augment.png
+    python describe.py --weights=runs/lenet5_digits --show weights.png
 
 All numbers are measured on the traced network, without allocating weights, so that networks of a
 thousand layers take seconds. Published numbers and known misprints are printed beside the counts.
@@ -60,7 +61,13 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         "--picture", metavar="PATH", help="with --all: draw published errors against cost"
     )
     parser.add_argument(
-        "--show", metavar="PATH", help="with --config: draw training images as the network's input"
+        "--weights", metavar="WORKDIR", help="a run: its first filters, nearest neighbours (--show)"
+    )
+    parser.add_argument(
+        "--show",
+        metavar="PATH",
+        help="with --config: draw training images as the network's input; with --weights: draw "
+        "first filters, and the training images nearest to test images by the last hidden layer",
     )
     parser.add_argument("--data_dir", metavar="PATH", help="folder of prepared data")
     parser.add_argument("--json", action="store_true", help="print only JSON")
@@ -78,6 +85,7 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         for flag, value in {
             "NAME": given.network,
             "--config": given.config,
+            "--weights": given.weights,
             "--diff": given.diff,
             "--all": given.all,
         }.items()
@@ -85,16 +93,18 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     ]
     if len(wanted) != 1:
         raise UserError(
-            "give exactly one of NAME, --config, --diff and --all, not "
+            "give exactly one of NAME, --config, --weights, --diff and --all, not "
             f"{', '.join(wanted) or 'none'}"
         )
     if given.picture and not given.all:
         raise UserError("--picture: needs --all")
-    if given.show is not None and not given.config:
-        raise UserError("--show: needs --config")
+    if given.show is not None and not (given.config or given.weights):
+        raise UserError("--show: needs --config or --weights")
+    if given.weights and not given.show:
+        raise UserError("--weights: needs --show=PATH, the picture to draw")
     for flag, path in (("--picture", given.picture), ("--show", given.show)):
         if path is not None:
-            command_line.check_picture(flag, path)
+            command_line.check_output(flag, path)
     return given, overrides
 
 
@@ -125,6 +135,9 @@ def main(arguments: Sequence[str]) -> None:
     # Tracing needs no accelerator, and must not take one from a training run.
     jax.config.update("jax_platforms", "cpu")
 
+    if given.weights:
+        show_weights(given.weights, given.show, given.data_dir)
+        return
     if given.show:
         show(given.config, overrides, given.show, given.data_dir)
         return
@@ -156,6 +169,27 @@ def show(text: str, overrides: Mapping[str, str], path: str, data_dir: str | Non
     config = files.read(text, overrides)
     mesh = sharding.create_mesh(jax.devices()[:1])
     sheet.draw(input_pipeline.create(config, mesh, data_dir), path)
+    print(path)
+
+
+def show_weights(workdir: str, path: str, data_dir: str | None = None) -> None:
+    """Draws a run's first filters, and test images beside the nearest training images.
+
+    Without the data set only the filters are drawn, and a line says why.
+    """
+    # Imported here since a network given by name needs no weights.
+    from inspection import weights, weights_picture
+    from training import neighbours, trained
+
+    loaded = trained.load(workdir)
+    layer, filters = weights.first_filters(loaded.network, loaded.variables["params"])
+    found = None
+    try:
+        found = neighbours.find(loaded, data_dir)
+    except UserError as error:
+        print(f"left out: nearest neighbours: {error}")
+    title = f"{loaded.config.model.name} on {loaded.config.data.name}, step {loaded.step:,}"
+    weights_picture.draw(path, title, layer, filters, found)
     print(path)
 
 

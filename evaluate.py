@@ -68,7 +68,6 @@ from training.progress import Progress
 
 FOLDER = "evaluations"
 ALL = "all"
-CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
 
 
 def main() -> None:
@@ -76,12 +75,11 @@ def main() -> None:
     given = flags.FLAGS
     if not given.workdir:
         raise UserError("--workdir is missing; see --help")
-    if given.step not in CHOSEN and not given.step.isdecimal():
-        raise UserError(f"--step={given.step!r}: expected last, best or the number of a step")
+    step = trained.step_named(given.step)
     reports = evaluate(
         given.workdir,
         given.protocol,
-        step=int(given.step) if given.step.isdecimal() else given.step,
+        step=step,
         data_name=given.data,
         split=given.split,
         data_dir=given.data_dir,
@@ -153,7 +151,7 @@ def evaluate(
                         "trained_on": member.trained.config.data.name,
                         "seed": member.trained.config.seed,
                         "step": member.trained.step,
-                        "chosen": CHOSEN.get(str(step), "named by the user"),
+                        "chosen": trained.CHOSEN.get(str(step), "named by the user"),
                         "input": list(member.network.input),
                     }
                     for folder, member in zip(folders[:count], members[:count], strict=True)

@@ -296,6 +296,14 @@ def declare(config: Any, mesh: Mesh) -> Declaration:
     return Declaration(dataset, recipe, examples, config.batch_size)
 
 
+def labelled(config: Any, dataset: data.Dataset, whole: Part) -> Part:
+    """The training images of a run with config.data.labels_a_class, from the whole split."""
+    fields = config.data
+    # From the images that training would have without the field.
+    there = fields.train_images or len(whole.labels) - fields.validation
+    return of_each_class(whole[:there], fields.labels_a_class, dataset, config.seed)
+
+
 def of_each_class(part: Part, count: int, dataset: data.Dataset, seed: int) -> Part:
     """`count` images of each class of a part, drawn by the seed, in the part's order.
 
@@ -391,11 +399,7 @@ def _engine(
             images, labels = data.load_arrays(fields.name, split, data_dir)
             whole = Part(images, labels, np.ones(len(images), bool))
             if split == "train" and fields.labels_a_class:
-                # From the images that training would have without the field.
-                there = fields.train_images or len(images) - fields.validation
-                arrays[split] = of_each_class(
-                    whole[:there], fields.labels_a_class, dataset, config.seed
-                )
+                arrays[split] = labelled(config, dataset, whole)
             else:
                 arrays[split] = whole[: examples[split]]
             if split == "train" and "validation" in examples:

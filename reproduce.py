@@ -84,7 +84,7 @@ def main() -> None:
         print(listing())
     elif given.curves:
         out = given.out or "curves.png"
-        command_line.check_picture("--out", out)
+        command_line.check_output("--out", out)
         print(overlay.draw([pathlib.Path(path) for path in given.curves], pathlib.Path(out)))
     elif given.check:
         check()

@@ -104,6 +104,6 @@ def fit_zca(chunks: Iterable[np.ndarray], *, eps: float) -> Statistics:
 
 def zca(images: jax.Array, mean: Array, whiten: Array) -> jax.Array:
     """Whitens over all pixels and channels with the symmetric (ZCA) matrix, as in pylearn2."""
-    rows = images.reshape(len(images), -1) - mean[None]
+    rows = images.reshape(images.shape[0], -1) - mean[None]
     rows = jnp.matmul(rows, whiten, precision=jax.lax.Precision.HIGHEST)
     return rows.reshape(images.shape)

@@ -1,1 +1,4 @@
-"""Costs and receptive fields, measured on a traced network. May import errors, models, papers."""
+"""Costs, receptive fields and pictures of a network, and what its weights have learned.
+
+May import errors, models, papers.
+"""

@@ -6,6 +6,7 @@ about as many pixels as `batch` images of the network's input size: fewer images
 rounding.
 """
 
+import dataclasses
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -37,15 +38,38 @@ THREADS = 4
 OF_ONE_SIZE = ("zca", "gcn")
 
 
+@dataclasses.dataclass(frozen=True)
+class Cuts:
+    """The distinct views of an image of varying size under a protocol, cut when it is decoded.
+
+    shape: that of the image. pixels: uint8 [*size, C] of each view.
+    """
+
+    shape: tuple[int, ...]
+    pixels: tuple[np.ndarray, ...]
+
+
+def smaller(image: np.ndarray, protocol: Protocol) -> np.ndarray | Cuts:
+    """The image's views if they have fewer pixels than the image, else the image."""
+    stored = image.shape[0], image.shape[1]
+    views = [view for view, _ in protocol.distinct(stored)]
+    if sum(view.size[0] * view.size[1] for view in views) >= stored[0] * stored[1]:
+        return image
+    return Cuts(
+        image.shape, tuple(streaming.cut(image, view.box(stored), view.size) for view in views)
+    )
+
+
 class Predictor:
     """One trained network on the devices of `mesh`.
 
-    batch: images of the network's input size in one dispatch. compile_seconds: the total so far.
-    Methods raise UserError if the network does not support a protocol.
+    batch: images of the network's input size in one dispatch. layer: whose output `answer` returns,
+    "" for none. compile_seconds: the total so far. Methods raise UserError if the network does not
+    support a protocol.
     """
 
-    def __init__(self, trained: Trained, mesh: Mesh, batch: int) -> None:
-        self.trained, self.mesh = trained, mesh
+    def __init__(self, trained: Trained, mesh: Mesh, batch: int, layer: str = "") -> None:
+        self.trained, self.mesh, self.layer = trained, mesh, layer
         self.batch = -(-batch // mesh.size) * mesh.size
         self.recipe = trained.recipe
         self.network = trained.network.clone(heads=())
@@ -97,25 +121,40 @@ class Predictor:
 
     def predict(
         self,
-        images: np.ndarray | Sequence[np.ndarray],
+        images: np.ndarray | Sequence[np.ndarray | Cuts],
         protocol: Protocol,
         progress: Callable[[], None] = lambda: None,
     ) -> np.ndarray:
         """Posteriors [N, classes] of stored uint8 images, averaged over the protocol's views.
 
         images: [N, H, W, C], cut on the device; or N arrays [H, W, C] of any sizes, cut on the
-        host. progress: called after each view.
+        host, or cut already. progress: called after each view.
         """
+        return self.answer(images, protocol, progress)[0]
+
+    def answer(
+        self,
+        images: np.ndarray | Sequence[np.ndarray | Cuts],
+        protocol: Protocol,
+        progress: Callable[[], None] = lambda: None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `predict`, and the output of `layer` in the last view, float32 [N, ...]."""
         stacked = images if isinstance(images, np.ndarray) else None
         sizes: list[Size] = [(image.shape[0], image.shape[1]) for image in images]
         views_of = {size: protocol.distinct(size) for size in set(sizes)}
         total = np.zeros((len(images), self.network.num_classes))
-        pending: deque[tuple[np.ndarray, np.ndarray, jax.Array]] = deque()
+        features: np.ndarray | None = None
+        pending: deque[tuple[np.ndarray, np.ndarray, tuple[jax.Array, ...]]] = deque()
 
         def collect(left: int) -> None:
+            nonlocal features
             while len(pending) > left:
-                rows, weights, values = pending.popleft()
+                rows, weights, (values, *captured) = pending.popleft()
                 total[rows] += weights[:, None] * np.asarray(values, np.float64)[: len(rows)]
+                for output in captured:
+                    if features is None:
+                        features = np.empty((len(images), *output.shape[1:]), np.float32)
+                    features[rows] = np.asarray(output, np.float32)[: len(rows)]
 
         # Square images may have fewer distinct views than others.
         for place in range(max(map(len, views_of.values()))):
@@ -134,7 +173,7 @@ class Predictor:
                     if stacked is not None:
                         pixels, box = stacked[rows], views[0].box(sizes[rows[0]])
                     else:
-                        pixels = _cut([images[row] for row in rows], views)
+                        pixels = _cut([images[row] for row in rows], views, place)
                     values = self._run(
                         _padded(pixels, capacity), box, size, is_dense, views[0], protocol.average
                     )
@@ -142,7 +181,9 @@ class Predictor:
                     collect(IN_FLIGHT)
             progress()
         collect(0)
-        return score_average.of_scores(total) if protocol.average == "scores" else total
+        if protocol.average == "scores":
+            total = score_average.of_scores(total)
+        return total, features
 
     def _capacity(self, size: Size) -> int:
         """Images of this size in one dispatch: a positive multiple of the number of devices."""
@@ -158,7 +199,7 @@ class Predictor:
         is_dense: bool,
         view: View,
         average: str,
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, ...]:
         """Dispatches one view of a full batch of stored images, or of cut images (box None)."""
         arguments = (
             *self._held,
@@ -170,7 +211,9 @@ class Predictor:
         if key not in self._programs:
             began = time.monotonic()
             form = dense.fully_convolutional(self.network) if is_dense else self.network
-            answer = partial(_answer, form, self.recipe, score_average.AVERAGED[average], size)
+            capture = (self.layer,) if self.layer else ()
+            averaged = score_average.AVERAGED[average]
+            answer = partial(_answer, form, self.recipe, averaged, size, capture)
             self._programs[key] = jax.jit(answer).lower(*arguments).compile()
             self.compile_seconds += time.monotonic() - began
         return self._programs[key](*arguments)
@@ -181,29 +224,36 @@ def _answer(
     recipe: Any,
     averaged: Callable[[jax.Array], jax.Array],
     size: Size,
+    capture: tuple[str, ...],
     variables: Any,
     statistics: Any,
     pixels: jax.Array,
     box: jax.Array | None,
     mirrored: jax.Array,
-) -> jax.Array:
+) -> tuple[jax.Array, ...]:
     """The scores or posteriors [N, classes] of stored images [N, h, w, c] and a box, or cut images.
 
-    Pure, to be called inside a jit.
+    Then the outputs of the layers to capture. Pure, to be called inside a jit.
     """
     images = pixels.astype(jnp.float32)
     if box is not None:
         edges = (box[0], box[1], box[2], box[3])
         images = jax.vmap(lambda image: boxes.resample(image, edges, size))(images)
     images = jnp.where(mirrored, images[:, :, ::-1], images)
-    outputs = network.apply(variables, recipe.finish(statistics, images), train=False)
-    return averaged(outputs.logits)
+    images = recipe.finish(statistics, images)
+    outputs = network.apply(variables, images, train=False, capture=capture)
+    return averaged(outputs.logits), *(outputs.captured[layer] for layer in capture)
 
 
-def _cut(images: Sequence[np.ndarray], views: Sequence[View]) -> np.ndarray:
-    """A view of each image, uint8 [N, *size, C], cut in threads (Pillow releases the GIL)."""
+def _cut(images: Sequence[np.ndarray | Cuts], views: Sequence[View], place: int) -> np.ndarray:
+    """A view of each image, uint8 [N, *size, C], cut in threads (Pillow releases the GIL).
 
-    def one(image: np.ndarray, view: View) -> np.ndarray:
+    place: the view's among those of the protocol.
+    """
+
+    def one(image: np.ndarray | Cuts, view: View) -> np.ndarray:
+        if isinstance(image, Cuts):
+            return image.pixels[place]
         return streaming.cut(image, view.box((image.shape[0], image.shape[1])), view.size)
 
     with ThreadPoolExecutor(THREADS) as threads:

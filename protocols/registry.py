@@ -191,7 +191,7 @@ def create(text: str, trained: InputSize) -> Protocol:
     name, _, listed = text.partition(":")
     if name not in KINDS:
         hint = did_you_mean(name, KINDS)
-        raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}, all{hint}")
+        raise UserError(f"--protocol: {name!r} is none of {', '.join(KINDS)}{hint}")
     kind = KINDS[name]
     options = {**kind.options, **_options(name, listed, kind.options)}
     if trained.height != trained.width and name not in ("plain", "flip"):

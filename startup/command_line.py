@@ -78,19 +78,28 @@ def parse(*, bare: str = "", listed: str = "") -> None:
 def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
     """Turns words that are not flags into values of `bare`, or of `listed` if they come after it.
 
-    "name --listed a b" becomes "--bare=name --listed=a --listed=b".
+    "name --listed a b" becomes "--bare=name --listed=a --listed=b", and "--flag value" becomes
+    "--flag=value". A word "-" is no flag.
     """
-    made, in_list = [], False
-    for word in words:
+    made, in_list = list[str](), False
+    left = iter(words)
+    for word in left:
         if word == f"--{listed}":
             in_list = True
-        elif word.startswith("-"):
-            made.append(word)
+        elif word.startswith("-") and word != "-":
+            value = next(left, None) if _takes_next(word) else None
+            made.append(word if value is None else f"{word}={value}")
         else:
             made.append(f"--{listed if in_list else bare}={word}")
     if in_list and not any(word.startswith(f"--{listed}=") for word in made):
         made.append(f"--{listed}")  # absl reports the missing value
     return made
+
+
+def _takes_next(word: str) -> bool:
+    """Whether the word is a flag that is not boolean, without its value."""
+    name = word.removeprefix("-").removeprefix("-")
+    return name in flags.FLAGS and not flags.FLAGS[name].boolean
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -143,11 +152,11 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return others, overrides
 
 
-def check_picture(flag: str, path: str) -> None:
-    """Raises UserError if no picture can be saved at `path`, before anything is computed."""
+def check_output(flag: str, path: str, endings: Sequence[str] = PICTURES) -> None:
+    """Raises UserError if no file can be saved at `path`, before anything is computed."""
     folder = os.path.dirname(path) or "."
-    if os.path.splitext(path)[1] not in PICTURES:
-        raise UserError(f"{flag}: {path} must end in {', '.join(PICTURES)}")
+    if os.path.splitext(path)[1] not in endings:
+        raise UserError(f"{flag}: {path} must end in {', '.join(endings)}")
     if not os.path.isdir(folder):
         raise UserError(f"{flag}: there is no folder {folder}")
     if os.path.isdir(path):

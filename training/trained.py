@@ -75,6 +75,19 @@ class Trained:
         return np.asarray(self.apply(self.preprocess(images)).logits.argmax(-1), np.int32)
 
 
+# How a checkpoint is chosen, besides by the number of its step.
+CHOSEN = {"last": "the last saved step", "best": "least validation error of the saved steps"}
+
+
+def step_named(text: str) -> int | str:
+    """The `step` of `load` that --step names. Raises UserError if it is none."""
+    if text in CHOSEN:
+        return text
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"--step={text!r}: expected {', '.join(CHOSEN)} or the number of a step")
+    return int(text)
+
+
 def load(
     workdir: str | pathlib.Path, *, step: int | str = "last", mesh: Mesh | None = None
 ) -> Trained:
