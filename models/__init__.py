@@ -96,9 +96,6 @@ def create(spec: Mapping[str, Any]) -> Network:
         raise ValueError(f"width: must be above 0, at most {MAX_WIDTH}, not {fields['width']}")
     if fields["num_classes"] < 1:
         raise ValueError(f"num_classes: must be 1 or more, not {fields['num_classes']}")
-    for key, value in fields.items():
-        if key.endswith("dropout") and not 0 <= value < 1:
-            raise ValueError(f"{key}: must be from 0 to below 1, not {value}")
     return chosen.network(**fields)
 
 

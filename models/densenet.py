@@ -75,8 +75,6 @@ class DenseNet(Network):
             raise ValueError(f"growth: must be 1 or more, not {self.growth}")
         if not 0 < self.compression <= 1:
             raise ValueError(f"compression: must be in (0, 1], not {self.compression}")
-        if self.batch_norm_group < 0:
-            raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
         super().__post_init__()
 
     @property

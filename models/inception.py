@@ -167,11 +167,6 @@ class GoogLeNet(Network):
                 raise ValueError(f"{field}: {getattr(self, field)!r} is none of {valid}")
         if tuple(head for head in HEADS if head in self.heads) != tuple(self.heads):
             raise ValueError(f"heads: {self.heads} must be of {tuple(HEADS)}, in that order")
-        for field in ("dropout", "head_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field}: must be in [0, 1), not {getattr(self, field)}")
-        if self.batch_norm_group < 0:
-            raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
         if not self.reduction > 0:
             raise ValueError(f"reduction: must be above 0, not {self.reduction}")
         for name in self.reduction_in:

@@ -1,6 +1,7 @@
 """The base class of all networks. Imports only models.layers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
@@ -59,6 +60,17 @@ class Network(nn.Module):
     gives_distances: ClassVar[bool] = False  # logits are minus distances: radial basis outputs
     # The layers, first to last, whose curvature the optimizer of LeCun et al. 1998 estimates.
     curvature_layers: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("dropout") and not 0 <= value < 1:
+                raise ValueError(f"{field.name}: must be from 0 to below 1, not {value}")
+            if field.name == "batch_norm_group" and value < 0:
+                raise ValueError(f"batch_norm_group: must be 0 or more, not {value}")
+            if field.name.endswith(("features", "widths")) and min(_numbers(value), default=1) < 1:
+                raise ValueError(f"{field.name}: {value} must hold 1 or more for each layer")
+        super().__post_init__()
 
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits and side logits. To be defined by the subclass."""
@@ -148,3 +160,12 @@ class Network(nn.Module):
             {name: value.astype(wide) for name, value in side.items()},
             captured,
         )
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """The numbers in nested tuples."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    else:
+        yield value

@@ -183,10 +183,6 @@ class ResNet(Network):
                 f"stages: {self.stages} must hold 1 or more for each of the {len(self.features)} "
                 "features"
             )
-        if self.batch_norm_group < 0:
-            raise ValueError(f"batch_norm_group: must be 0 or more, not {self.batch_norm_group}")
-        if not 0 <= self.shortcut_dropout < 1:
-            raise ValueError(f"shortcut_dropout: must be in [0, 1), not {self.shortcut_dropout}")
         super().__post_init__()
 
     @property

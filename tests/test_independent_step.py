@@ -30,7 +30,8 @@ MOMENTUM, DECAY = 0.9, 1e-3
 class Weights(dict):
     """Tensors by name ("conv1/kernel"), the layers that use them, and the running statistics."""
 
-    def __init__(self, params: Any, batch_stats: Any):
+    def __init__(self, params: Any, batch_stats: Any, *, training: bool = True):
+        self.training = training
         super().__init__(
             (name, torch.tensor(value, requires_grad=True)) for name, value in flat(params).items()
         )
@@ -43,7 +44,14 @@ class Weights(dict):
         return self.norm(x, f"{name}/bn") if norm else x
 
     def norm(self, x: Any, name: str) -> Any:
-        """Batch norm over the whole batch; running statistics move by a tenth."""
+        """Batch norm over the whole batch; running statistics move by a tenth.
+
+        In evaluation, by the running statistics.
+        """
+        if not self.training:
+            kept = (self.stats[f"{name}/{kind}"] for kind in ("mean", "var"))
+            scale, shift = self[f"{name}/scale"], self[f"{name}/bias"]
+            return F.batch_norm(x, *kept, scale, shift, training=False, eps=1e-5)
         found = {"mean": x.mean((0, 2, 3)), "var": x.var((0, 2, 3), unbiased=False)}
         for kind, value in found.items():
             key = f"{name}/{kind}"
@@ -114,6 +122,18 @@ def googlenet(w: Weights, x: Any) -> dict[str, Any]:
             y = F.relu(w.conv(F.avg_pool2d(x, 2, 2), f"{head}/conv"))
             side[head] = w.dense(F.relu(w.dense(y, f"{head}/fc")), f"{head}/linear")
     return {"main": w.dense(x.mean((2, 3)), "linear"), **side}
+
+
+def resnet50_v1(w: Weights, x: Any) -> Any:
+    """The authors' net of 2015: strides in the 1×1 layers, Caffe's pool without padding."""
+    x = pool(F.relu(w.conv(x, "conv1", 2, norm=True)), 3, 2)
+    for stage, units in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
+        for unit in range(1, units + 1):
+            name, stride = f"conv{stage}_{unit}", 2 if stage > 2 and unit == 1 else 1
+            y = F.relu(w.conv(x, f"{name}/a", stride, norm=True))
+            y = w.conv(F.relu(w.conv(y, f"{name}/b", norm=True)), f"{name}/c", norm=True)
+            x = F.relu(y + (w.conv(x, f"{name}/projection", stride, norm=True) if unit == 1 else x))
+    return w.dense(x.mean((2, 3)), "fc")
 
 
 HEADS = {"main": 1.0, "aux1": 0.3, "aux2": 0.3}
@@ -249,3 +269,17 @@ def test_the_step_agrees_with_torch_to_1e_12(name: str) -> None:
     assert statistics.keys() == expected.stats.keys()
     for place, value in statistics.items():
         np.testing.assert_allclose(value, expected.stats[place].numpy(), rtol=1e-12, err_msg=place)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("side", [64, 70])  # conv1 gives maps of 32 and 35 pixels
+def test_resnet50_v1_agrees_with_torch_to_1e_12(side: int) -> None:
+    types = {"dtype": "float64", "param_dtype": "float64"}
+    spec = {"name": "resnet50_v1", "input": (side, side, 3), "width": 0.125, **types}
+    network = models.create(spec)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), drawn(network))
+    images = np.random.default_rng(7).standard_normal((2, side, side, 3))
+    w = Weights(variables["params"], variables["batch_stats"], training=False)
+    expected = resnet50_v1(w, torch.tensor(images).permute(0, 3, 1, 2)).detach().numpy()
+    got = np.asarray(jax.jit(network.apply)(variables, images).logits)
+    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()

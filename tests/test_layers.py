@@ -10,6 +10,7 @@ import pytest
 from drawn import applied, drawn, outputs_of
 
 import models
+from models import resnet
 from models.layers import (
     INITIALIZERS,
     AvgPool,
@@ -477,6 +478,18 @@ def test_images_of_other_channels_are_refused():
         ),
         ({"name": "lenet5_modern", "dense_features": (1e9,)}, "is not of type tuple"),
         (
+            {"name": "lenet5_modern", "conv_features": (0, 5)},
+            r"conv_features: \(0, 5\) must hold 1 or more for each layer",
+        ),
+        (
+            {"name": "nin_cifar10", "widths": ((1, 1, 1), (1, 0, 1), (1, 1))},
+            r"widths: .* must hold 1 or more for each layer",
+        ),
+        (
+            {"name": "resnet20_cifar10_A", "batch_norm_group": -1},
+            "batch_norm_group: -1: a whole number",
+        ),
+        (
             {"name": "nin_cifar10", "widths": ((1, 2), 3)},
             r"is not of type tuple\[tuple\[int, \.\.\.",
         ),
@@ -494,6 +507,15 @@ def test_bad_specifications_are_named(spec, message):
     with pytest.raises(ValueError, match=message) as caught:
         models.create(spec)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch_norm_group", -1), ("shortcut_dropout", 1.0), ("features", (0, 128, 256, 512))],
+)
+def test_a_class_built_directly_checks_its_fields(field, value):
+    with pytest.raises(ValueError, match=f"{field}: "):
+        resnet.ResNet(input=(32, 32, 3), num_classes=10, **{field: value})
 
 
 @pytest.mark.parametrize(
