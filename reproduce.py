@@ -64,7 +64,7 @@ import data as data_sets
 import studies
 import train
 from errors import UserError
-from reproduction import overlay, publishing, runner, sweep, tables
+from reproduction import overlay, planning, processes, publishing, runner, sweep, tables
 from reproduction.records import RESULTS_VERSION, Record, slug
 from reproduction.study import ROOT, Study, by_label
 from training import preemption
@@ -79,7 +79,7 @@ def main() -> None:
     """Does what the flags ask for."""
     given = flags.FLAGS
     if given.task:
-        train_one(runner.received())
+        train_one(processes.received())
     elif given.list:
         print(listing())
     elif given.curves:
@@ -98,7 +98,7 @@ def main() -> None:
         study, data, wanted = sweep.create(given.config, command_line.config_overrides())
         folder = working_folder(f"runs/sweeps/{slug(study.name)}/{slug(data)}")
         seeds = sorted({seed for _, seed in wanted})
-        made = runner.jobs(study, data, seeds, folder)
+        made = planning.jobs(study, data, seeds, folder)
         reproduce(study, data, [job for job in made if (job.run.label, job.seed) in wanted], folder)
     elif given.study is None:
         raise UserError(
@@ -109,22 +109,22 @@ def main() -> None:
         data = given.data or next(iter(study.scales))
         seeds = chosen_seeds(given.seeds, study.scale(data).seeds)
         folder = working_folder(_work(study, data))
-        jobs = runner.jobs(study, data, seeds, folder)
+        jobs = planning.jobs(study, data, seeds, folder)
         if given.runs:
             if given.publish:
                 raise UserError("--publish: needs all runs of the study; leave out --runs")
             labels = chosen_labels(given.runs, [run.label for run in study.scale(data).runs])
-            jobs = runner.with_sources([job for job in jobs if job.run.label in labels])
+            jobs = planning.with_sources([job for job in jobs if job.run.label in labels])
         reproduce(study, data, jobs, folder)
 
 
-def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathlib.Path) -> None:
+def reproduce(study: Study, data: str, jobs: Sequence[planning.Job], folder: pathlib.Path) -> None:
     """Trains a study's missing runs on a data set and draws it. Exits with 1 if a run failed."""
     # Print what will run.
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
     at_once = min(flags.FLAGS.jobs or runner.default_jobs(), max(len(todo), 1))
-    print(runner.plan(todo, jobs, at_once), flush=True)
+    print(planning.plan(todo, jobs, at_once), flush=True)
     if flags.FLAGS.plan:
         return
 
@@ -157,11 +157,11 @@ def reproduce(study: Study, data: str, jobs: Sequence[runner.Job], folder: pathl
         raise SystemExit(EXIT_FAILED)
 
 
-def train_one(task: runner.Task) -> None:
+def train_one(task: processes.Task) -> None:
     """Trains one run of a study; the process was started for it by runner.run_all."""
     try:
         train.train_and_evaluate(task.config, task.workdir, data_dir=task.data_dir)
-        runner.measure(task)
+        processes.measure(task)
     except preemption.Preempted as stop:
         print(stop, file=sys.stderr)
         raise SystemExit(preemption.EXIT_STATUS) from None
@@ -219,14 +219,14 @@ def listing() -> str:
         for data, scale in study.scales.items():
             first = data == next(iter(study.scales))
             seconds = sum(run.seconds for run in scale.runs)
-            done = runner.jobs(study, data, range(scale.seeds), _work(study, data))
+            done = planning.jobs(study, data, range(scale.seeds), _work(study, data))
             finished = sum(job.finished for job in done)
             rows.append(
                 (
                     study.name if first else "",
                     f"{study.paper}, {study.figure}" if first else "",
                     data + (" (the paper's)" if scale.papers_data else ""),
-                    runner.duration(seconds)
+                    planning.duration(seconds)
                     + (" on a GPU" if scale.papers_data or scale.gpu else ""),
                     str(scale.seeds),
                     _published(study, data),

@@ -21,7 +21,16 @@ import reproduce
 import studies
 from errors import UserError
 from models import inception
-from reproduction import drawing, overlay, publishing, records, runner, tables
+from reproduction import (
+    drawing,
+    overlay,
+    planning,
+    processes,
+    publishing,
+    records,
+    runner,
+    tables,
+)
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
 from startup import command_line, environment
 from tests import toy
@@ -75,7 +84,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def folder(tiny: Study, tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
     """The working folder of the study, run whole."""
     folder = tmp_path_factory.mktemp("work")
-    assert runner.run_all(runner.jobs(tiny, "synthetic", [0], folder), data_dir, 2) == {}
+    assert runner.run_all(planning.jobs(tiny, "synthetic", [0], folder), data_dir, 2) == {}
     return folder
 
 
@@ -85,7 +94,7 @@ def results(
 ) -> pathlib.Path:
     """The study's results, published afresh."""
     monkeypatch.setitem(studies.STUDIES, "tiny", tiny)
-    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    jobs = planning.jobs(tiny, "synthetic", [0], folder)
     publishing.publish(tiny, "synthetic", [job.record() for job in jobs], tmp_path)
     publishing.write_page(studies.STUDIES, tmp_path)
     return tmp_path
@@ -105,17 +114,17 @@ def given(record: records.Record) -> dict[str, Any]:
 
 
 def test_finished_runs_are_skipped(tiny: Study, folder: pathlib.Path) -> None:
-    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    jobs = planning.jobs(tiny, "synthetic", [0], folder)
     assert [job.name for job in jobs] == ["one, seed 0", "two (B), seed 0"]
     assert all(job.finished for job in jobs)
-    assert "0 of 2 runs to do" in runner.plan([], jobs)
-    other = runner.jobs(tiny, "synthetic", [1], folder)
+    assert "0 of 2 runs to do" in planning.plan([], jobs)
+    other = planning.jobs(tiny, "synthetic", [1], folder)
     assert not any(job.finished for job in other)
-    assert "2 of 2 runs to do, about 4 s" in runner.plan(other, other)
+    assert "2 of 2 runs to do, about 4 s" in planning.plan(other, other)
 
 
 def test_a_record_is_the_same_from_its_log(tiny: Study, folder: pathlib.Path, tmp_path) -> None:
-    record = runner.jobs(tiny, "synthetic", [0], folder)[1].record()
+    record = planning.jobs(tiny, "synthetic", [0], folder)[1].record()
     assert record.config["schedule"]["rate"] == 0.02
     assert record.probe == {"files": True}
     assert [row["step"] for row in record.rows] == [2]
@@ -129,7 +138,7 @@ def test_a_record_is_the_same_from_its_log(tiny: Study, folder: pathlib.Path, tm
 def test_a_run_cut_off_goes_on_and_gives_the_same_record(
     tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str
 ) -> None:
-    [job, _] = runner.jobs(tiny, "synthetic", [0], tmp_path)
+    [job, _] = planning.jobs(tiny, "synthetic", [0], tmp_path)
 
     def interrupt() -> None:
         while not (job.workdir / "config.json").exists():
@@ -141,7 +150,7 @@ def test_a_run_cut_off_goes_on_and_gives_the_same_record(
         runner.run_all([job], data_dir, 1)
     assert not job.finished
     assert runner.run_all([job], data_dir, 1) == {}
-    whole = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
+    whole = planning.jobs(tiny, "synthetic", [0], folder)[0].record()
     assert given(job.record()) == given(whole)
 
 
@@ -152,7 +161,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     bad = Run("bad", config, 2, {"data.name": "folder:/nowhere"})
     scale = Scale((bad, *tiny.scale("synthetic").runs[:1]), seeds=1, note="")
     study = dataclasses.replace(tiny, scales={"synthetic": scale})
-    jobs = runner.jobs(study, "synthetic", [0], tmp_path)
+    jobs = planning.jobs(study, "synthetic", [0], tmp_path)
     shutil.copytree(next(folder.glob("one/*")), jobs[1].workdir)
     failed = runner.run_all(jobs, data_dir, 2)
     assert list(failed) == ["bad, seed 0"]
@@ -164,7 +173,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 def test_each_run_has_its_cores_and_the_same_number_however_many_run(
     tiny: Study, folder: pathlib.Path
 ) -> None:
-    for job in runner.jobs(tiny, "synthetic", [0], folder):
+    for job in planning.jobs(tiny, "synthetic", [0], folder):
         assert job.record().environment["processor_cores"] == records.CORES
     assert all(len(share) == records.CORES for share in runner._shares(5))
 
@@ -182,7 +191,7 @@ def test_runs_side_by_side_on_an_accelerator_share_its_memory(
     assert runner._variables(8)[name] == "true"
     assert runner._shares(8) == [set()] * 8
     # What a CPU has made does not count there.
-    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    jobs = planning.jobs(tiny, "synthetic", [0], folder)
     assert [job.state for job in jobs] == ["to run (left aside: 1 of another device)"] * 2
 
 
@@ -190,14 +199,14 @@ def test_a_run_may_have_fewer_seeds_than_its_study(tiny: Study, folder: pathlib.
     one, two = tiny.scale("synthetic").runs
     scale = Scale((one, dataclasses.replace(two, seeds=1)), seeds=3, note="")
     study = dataclasses.replace(tiny, scales={"synthetic": scale})
-    made = [job.name for job in runner.jobs(study, "synthetic", [0, 1, 2], folder)]
+    made = [job.name for job in planning.jobs(study, "synthetic", [0, 1, 2], folder)]
     assert made == ["one, seed 0", "two (B), seed 0", "one, seed 1", "one, seed 2"]
 
 
 def test_results_of_two_kinds_of_device_are_not_published_together(
     tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    one, two = [job.record() for job in runner.jobs(tiny, "synthetic", [0], folder)]
+    one, two = [job.record() for job in planning.jobs(tiny, "synthetic", [0], folder)]
     moved = dataclasses.replace(two, environment={**two.environment, "device_kind": "abacus"})
     with pytest.raises(UserError, match="made on abacus and cpu"):
         publishing.publish(tiny, "synthetic", [one, moved], tmp_path)
@@ -208,7 +217,7 @@ def test_results_of_another_version_are_marked_and_not_mixed(
     tiny: Study, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "RESULTS_VERSION", 2)
-    jobs = runner.jobs(tiny, "synthetic", [0], folder)
+    jobs = planning.jobs(tiny, "synthetic", [0], folder)
     assert [job.state for job in jobs] == ["to run (left aside: 1 of results version 1)"] * 2
 
 
@@ -216,11 +225,11 @@ def test_a_run_that_another_study_made_is_taken_over(
     tiny: Study, folder: pathlib.Path, tmp_path: pathlib.Path, data_dir: str
 ) -> None:
     shutil.copytree(folder, tmp_path / "other/synthetic")
-    [job, _] = runner.jobs(tiny, "synthetic", [0], tmp_path / "tiny/synthetic")
+    [job, _] = planning.jobs(tiny, "synthetic", [0], tmp_path / "tiny/synthetic")
     assert job.state == "done in other"
     assert runner.run_all([job], data_dir) == {}
-    assert "finished already" in (job.workdir / runner.LOG).read_text()
-    whole = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
+    assert "finished already" in (job.workdir / processes.LOG).read_text()
+    whole = planning.jobs(tiny, "synthetic", [0], folder)[0].record()
     assert given(job.record()) == given(whole)
 
 
@@ -384,7 +393,7 @@ def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
     [(40, "40 s"), (180, "3 min"), (9000, "2.5 h"), (28 * 24 * 3600, "28 days")],
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
-    assert runner.duration(seconds) == text
+    assert planning.duration(seconds) == text
 
 
 def test_some_runs_of_a_study_are_named_by_patterns() -> None:
@@ -431,7 +440,7 @@ def test_every_study_of_a_paper_is_ready_for_its_data_too(name: str) -> None:
 
 
 def test_table_has_mean_sd_and_the_published_value(tiny: Study, folder: pathlib.Path) -> None:
-    record = runner.jobs(tiny, "synthetic", [0], folder)[0].record()
+    record = planning.jobs(tiny, "synthetic", [0], folder)[0].record()
 
     def with_error(seed: int, error: float) -> records.Record:
         fields = {**vars(record), "seed": seed}

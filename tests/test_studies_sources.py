@@ -7,7 +7,7 @@ import shutil
 import pytest
 from matplotlib.figure import Figure
 
-from reproduction import records, runner
+from reproduction import planning, processes, records, runner
 from reproduction.study import Records, Run, Scale, Study
 
 CONFIG = '''
@@ -50,11 +50,11 @@ def test_a_run_waits_for_the_one_it_starts_from(
     study: Study, tmp_path: pathlib.Path, data_dir: str
 ) -> None:
     folder = tmp_path / "study" / "synthetic"
-    jobs = runner.jobs(study, "synthetic", [0], folder)
+    jobs = planning.jobs(study, "synthetic", [0], folder)
     head = jobs[1]
     assert head.source == jobs[0]
     # Chosen alone and first, it still comes after its source.
-    chosen = runner.with_sources([head])
+    chosen = planning.with_sources([head])
     assert [job.run.label for job in chosen] == [TRUNK, HEAD]
     assert runner.run_all(chosen[::-1], data_dir, 2) == {}
     provenance = json.loads((head.workdir / "result.json").read_text())["init"]
@@ -71,11 +71,11 @@ def test_a_run_waits_for_the_one_it_starts_from(
     assert jobs[0].run.command(0, "runs/a_trunk_0").endswith("--workdir=runs/a_trunk_0")
 
     # For another data set the fingerprints are the same; the trunk is taken over, the head made.
-    other = runner.jobs(study, "synthetic", [0], tmp_path / "study" / "other_data")
+    other = planning.jobs(study, "synthetic", [0], tmp_path / "study" / "other_data")
     assert [job.workdir.name for job in other] == [job.workdir.name for job in jobs]
     assert (other[0].elsewhere, other[1].elsewhere) == (jobs[0].workdir, None)
     assert runner.run_all(other[:2], data_dir, 1) == {}
-    assert "finished already" in (other[0].workdir / runner.LOG).read_text()
+    assert "finished already" in (other[0].workdir / processes.LOG).read_text()
     assert other[1].record() == record
 
 
@@ -83,7 +83,7 @@ def test_another_source_is_another_run(study: Study, tmp_path: pathlib.Path) -> 
     trunk, head, alone = study.scales["synthetic"].runs
     other = Run(TRUNK, trunk.config, 2, {"schedule.rate": 0.03})
     made = [
-        [job.workdir.name for job in runner.jobs(each, "synthetic", [0], tmp_path)]
+        [job.workdir.name for job in planning.jobs(each, "synthetic", [0], tmp_path)]
         for each in (
             study,
             Study(
@@ -103,7 +103,7 @@ def test_a_run_whose_source_fails_fails_by_name_and_the_others_go_on(
     trunk, head, alone = study.scales["synthetic"].runs
     broken = Run(TRUNK, trunk.config, 2, {"data.name": "folder:/nowhere"})
     scales = {"synthetic": Scale((broken, head, alone), seeds=1, note="")}
-    jobs = runner.jobs(Study(**{**vars(study), "scales": scales}), "synthetic", [0], tmp_path)
+    jobs = planning.jobs(Study(**{**vars(study), "scales": scales}), "synthetic", [0], tmp_path)
     failed = runner.run_all(jobs, data_dir, 1)
     assert list(failed) == ["a trunk, seed 0", "head, seed 0"]
     assert failed["head, seed 0"] == "a trunk, seed 0, which it starts from, has failed"
@@ -114,8 +114,8 @@ def test_weights_from_outside_are_part_of_the_fingerprint(
     study: Study, tmp_path: pathlib.Path, data_dir: str
 ) -> None:
     """By their digest: the same path with other weights is another run."""
-    [trunk] = runner.jobs(study, "synthetic", [0], tmp_path / "one")[:1]
-    [other] = runner.jobs(study, "synthetic", [1], tmp_path / "one")[:1]
+    [trunk] = planning.jobs(study, "synthetic", [0], tmp_path / "one")[:1]
+    [other] = planning.jobs(study, "synthetic", [1], tmp_path / "one")[:1]
     assert runner.run_all([trunk, other], data_dir, 2) == {}
     place, marks = tmp_path / "weights", []
     fields = {"init.from": str(place)}
@@ -123,7 +123,7 @@ def test_weights_from_outside_are_part_of_the_fingerprint(
     for source in (trunk, other, trunk):
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(source.workdir, place)
-        runner.digest_of.cache_clear()
-        made = runner.jobs(Study(**{**vars(study), "scales": scales}), "synthetic", [0], tmp_path)
+        planning.digest_of.cache_clear()
+        made = planning.jobs(Study(**{**vars(study), "scales": scales}), "synthetic", [0], tmp_path)
         marks.append(made[0].workdir.name)
     assert marks[0] == marks[2] != marks[1]

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from errors import UserError
-from reproduction import runner, sweep
+from reproduction import planning, sweep
 
 CONFIG = '''"""A toy. Nobody's recipe."""
 from configs.base import base
@@ -40,12 +40,12 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path):
     assert study.command == f"python reproduce.py --config={config} --config.model.depth=5"
     assert study.paper == "A toy. Nobody's recipe"
 
-    jobs = {(job.run.label, job.seed): job for job in runner.jobs(study, data, (0, 3), tmp_path)}
+    jobs = {(job.run.label, job.seed): job for job in planning.jobs(study, data, (0, 3), tmp_path)}
     resolved = jobs[changed, 0].config
     assert (resolved.schedule.rate, resolved.seed) == (1.0, 0)
     assert resolved.model.to_dict() == {"name": "toy", "width": 2.0, "depth": 5}
     assert jobs["as configured", 3].config.schedule.rate == 0.1
-    assert "about" not in runner.plan(list(jobs.values()), list(jobs.values()))  # nobody knows
+    assert "about" not in planning.plan(list(jobs.values()), list(jobs.values()))  # nobody knows
 
 
 @pytest.mark.parametrize(
