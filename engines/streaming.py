@@ -20,6 +20,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -213,7 +214,15 @@ class Prefetched:
         stream = grain.experimental.ThreadPrefetchIterDataset(
             stream.map(lambda loaded: put(_own(loaded))), prefetch_buffer_size=AHEAD
         )
-        self._iterator: grain.DatasetIterator | None = iter(stream)
+        # Workers import for seconds before `_end_with_the_program` runs in them. They inherit which
+        # signals the thread that starts them blocks, and that thread inherits it from this one.
+        resource_tracker.ensure_running()  # at its start it unblocks Ctrl-C in the calling thread
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._iterator: grain.DatasetIterator | None = iter(stream)
+            self._iterator.start_prefetch()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _OPEN.add(self)
 
     def __iter__(self) -> Iterator[Example]:

@@ -4,14 +4,19 @@ Without `end`, a process that fails leaves the others waiting in a collective un
 missed; they then print dozens of lines about it.
 """
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import jax
 from jax._src import distributed  # the key-value store of a job has no public name
+
+from startup import shell
 
 # What the launchers that jax.distributed detects set for each of their processes.
 CLUSTER_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "JAX_COORDINATOR_ADDRESS")
@@ -30,7 +35,33 @@ def join() -> None:
     """
     if any(os.environ.get(name) for name in CLUSTER_VARIABLES):
         jax.distributed.initialize()
+        _take_back_sigterm()
         threading.Thread(target=_end_with_the_others, name="job", daemon=True).start()
+
+
+def tell_to_stop() -> None:
+    """Makes all processes of this job agree on a step to stop after, as SIGTERM does by default."""
+    _told(signal.SIGTERM)
+
+
+_told: Callable[[int], object] = signal.raise_signal
+
+
+def _take_back_sigterm() -> None:
+    """Makes `shell` answer SIGTERM again, instead of the handler that jax has just installed.
+
+    jax's handler, in C++, only notes that a signal came: it would take every SIGTERM, also the
+    second, which must end the process. `tell_to_stop` calls it.
+    """
+    global _told
+    if not shell.attached():
+        return
+    c_signal = ctypes.CDLL(None).signal
+    c_signal.restype, c_signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    handler = c_signal(signal.SIGTERM, None)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    if handler:
+        _told = ctypes.CFUNCTYPE(None, ctypes.c_int)(handler)
 
 
 def alone() -> bool:

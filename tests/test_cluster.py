@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from startup import environment
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -28,7 +30,7 @@ def start(
 ) -> list[subprocess.Popen]:
     """`count` processes of one job that trains in `workdir`, of `devices` each.
 
-    The last takes `of_last` besides.
+    The last one also gets the arguments `of_last`.
     """
     command = [sys.executable, "train.py", *words, f"--workdir={workdir}", f"--data_dir={data_dir}"]
     running = []
@@ -57,7 +59,7 @@ def start(
 
 
 def finish(running: list[subprocess.Popen], status: int = 0) -> list[str]:
-    """What each process said, all of them gone with that status; without what Gloo says."""
+    """The output of each process, without Gloo's lines; asserts that all exit with that status."""
     said = [process.communicate(timeout=600)[0] for process in running]
     assert [process.returncode for process in running] == [status] * len(running), said
     return [
@@ -90,9 +92,12 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
     assert said[1] == ""  # plan, progress and table are printed once
     together = numbers(rows(tmp_path / "two"))
     assert together.shape == (2, 4)
-    # One device rounds its sums in another order; two devices of one process in the same.
+    # One device rounds its sums in another order; two devices of one process in the same, if they
+    # have as many threads: XLA gives a process one per core, and at least one per device.
     np.testing.assert_allclose(together, numbers(rows(tmp_path / "one")), rtol=2e-5)
-    assert rows(tmp_path / "two") == rows(tmp_path / "devices")
+    np.testing.assert_allclose(together, numbers(rows(tmp_path / "devices")), rtol=2e-5)
+    if environment.usable_cores() >= 2:
+        assert rows(tmp_path / "two") == rows(tmp_path / "devices")
 
 
 def test_an_error_in_one_process_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
@@ -104,9 +109,21 @@ def test_an_error_in_one_process_ends_both_with_one_line(tmp_path: pathlib.Path)
     assert said[1].count("\n") == 1
 
 
+def test_a_signal_during_compilation_ends_both_at_once(tmp_path: pathlib.Path) -> None:
+    words = ("--config=configs/resnet_cifar.py:depth=20,scale=smoke",)
+    running = start(tmp_path / "run", str(tmp_path), *words, count=2)
+    while not (tmp_path / "run" / "environment.json").exists():  # the last file before the loop
+        assert running[0].poll() is None, running[0].communicate()
+        time.sleep(0.05)
+    running[1].send_signal(signal.SIGTERM)
+    said = finish(running, 75)
+    assert f"process 1: stopped at once; saved steps in {tmp_path / 'run'}: none yet" in said[1]
+    assert "stopped" not in said[0]
+
+
 @pytest.mark.slow
 def test_an_error_within_the_loop_ends_both_with_one_line(tmp_path: pathlib.Path) -> None:
-    """Of the process that writes, while the other waits for it in the first step."""
+    """The process that writes fails while the other waits for it in the first step."""
     (tmp_path / "run" / "metrics.jsonl.partial").mkdir(parents=True)
     (tmp_path / "run" / "metrics.jsonl").touch()
     words = ("--config=configs/lenet5.py:scale=smoke",)

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,15 @@ from sklearn.datasets import load_sample_images
 from augmentations import recipe
 from data import Damaged
 from data.loader import Loader
-from engines.streaming import Examples, Records, Streaming, batches, cut, evenly_spaced
+from engines.streaming import (
+    Examples,
+    Prefetched,
+    Records,
+    Streaming,
+    batches,
+    cut,
+    evenly_spaced,
+)
 from errors import UserError
 from input_pipeline import create
 
@@ -79,6 +89,18 @@ def test_worker_processes_change_no_bit_and_leave_none_behind(folder, plain, wor
     assert multiprocessing.active_children() == []
 
 
+def test_ctrl_c_while_a_worker_imports_does_not_end_it(folder, capfd):
+    """A terminal sends it to the workers too, and they would print a traceback."""
+    stream = Prefetched(pipeline(folder)._engine._train, 1, lambda loaded: loaded)
+    while not (workers := multiprocessing.active_children()):
+        time.sleep(0.001)
+    assert workers[0].pid is not None
+    os.kill(workers[0].pid, signal.SIGINT)
+    assert next(stream)["image"].shape[0] == 4
+    stream.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_steps_in_another_order_and_other_devices_are_the_same_bits(folder):
     forward, backward = pipeline(folder), pipeline(folder, devices=4)
     expected = {step: forward.batch(step) for step in range(6)}
@@ -117,7 +139,7 @@ def fresh(folder, tmp_path, ending):
     )
 
 
-def test_a_fresh_process_gets_the_same_bits_and_ends_without_a_word(folder, tmp_path):
+def test_a_fresh_process_gets_the_same_bits_and_prints_nothing_else(folder, tmp_path):
     """Workers of training and of an abandoned pass are still running when it ends."""
     expected = digest(pipeline(folder), STEPS[:-1])
     process = fresh(folder, tmp_path, "pass")

@@ -1,4 +1,4 @@
-"""How a command answers signals and lost streams: real processes, without the slow imports."""
+"""How commands handle signals and closed streams: real processes, without the slow imports."""
 
 import contextlib
 import os
@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
-from startup import shell
+from startup import jobs, shell
 from training import preemption
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,7 +105,7 @@ print("still here", file=sys.stderr)
 """
 
 
-def test_a_reader_that_goes_ends_no_run() -> None:
+def test_a_closed_pipe_does_not_end_a_run() -> None:
     read, write = os.pipe()
     os.close(read)
     with started(SAYING, stdout=write) as process:
@@ -114,7 +116,7 @@ def test_a_reader_that_goes_ends_no_run() -> None:
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on this system")
-def test_a_full_disk_behind_the_output_ends_no_run() -> None:
+def test_a_full_disk_for_the_output_does_not_end_a_run() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     with started(SAYING, stdout=full) as process:
         os.close(full)
@@ -123,7 +125,7 @@ def test_a_full_disk_behind_the_output_ends_no_run() -> None:
     assert said == "standard output: No space left on device; continuing without it\nstill here\n"
 
 
-def test_the_number_of_a_closed_stream_is_given_to_no_file(tmp_path: pathlib.Path) -> None:
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: pathlib.Path) -> None:
     (tmp_path / "opens.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from startup import shell; shell.attach(); print(open(__file__).fileno() > 2)"
@@ -139,7 +141,7 @@ def test_the_number_of_a_closed_stream_is_given_to_no_file(tmp_path: pathlib.Pat
 
 
 class Left(Exception):
-    """The process would have ended."""
+    """Raised instead of ending the process."""
 
 
 def test_in_the_loop_the_first_request_waits_for_the_step_and_the_second_does_not(
@@ -161,7 +163,34 @@ def test_in_the_loop_the_first_request_waits_for_the_step_and_the_second_does_no
             shell._answer()
 
 
-def test_where_no_command_runs_the_second_ctrl_c_interrupts(tmp_path: pathlib.Path) -> None:
+def test_in_a_job_the_first_request_tells_all_processes_and_the_second_ends_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    told: list[str] = []
+
+    def end(line: str, status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setattr(shell, "attached", lambda: True)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: bool(told))
+    monkeypatch.setattr(jobs, "alone", lambda: False)
+    monkeypatch.setattr(jobs, "tell_to_stop", lambda: told.append("once"))
+    monkeypatch.setattr(jobs, "end", end)
+    monkeypatch.setattr(preemption, "SECONDS_TO_END", 1e6)
+    (tmp_path / "config.json").touch()
+    with preemption.Preemption(tmp_path) as stop:
+        with pytest.raises(Left, match="75"):
+            shell._answer()  # compiling: there is no step to finish
+        assert not stop.requested(1)
+        shell._answer()
+        assert told == ["once"]
+        assert stop.requested(2)
+        with pytest.raises(Left, match="75"):
+            shell._answer()
+
+
+def test_outside_of_commands_the_second_ctrl_c_interrupts(tmp_path: pathlib.Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with preemption.Preemption(tmp_path) as stop:
         os.kill(os.getpid(), signal.SIGINT)

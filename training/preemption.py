@@ -1,20 +1,22 @@
 """SIGTERM (a scheduler wants the machine) and Ctrl-C: finish the step, save, leave with status 75.
 
-The same command resumes from the saved step. If there is no step to finish, and
-for the second signal, it leaves at once and names what is on the disk: a run that is cut off
-anywhere resumes. Imports nothing slow, see `shell`.
+The same command resumes from the saved step. If there is no step to finish, and for the second
+signal, it leaves at once and names what is on the disk: a run that is cut off anywhere resumes. A
+job of several processes ends as a whole. Imports nothing slow, see `shell`.
 """
 
 import contextlib
-import os
 import pathlib
-import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from startup import shell
+from training.layout import CONFIG, FOLDER
 
 EXIT_STATUS = shell.TRY_AGAIN
+SECONDS_TO_END = 10.0  # the other processes of a job, before this one leaves them
 AGAIN = "run the same command again to continue"
 
 
@@ -29,8 +31,7 @@ class Preempted(Exception):
 class Preemption:
     """Notices a request to stop. Use as a context manager around the training loop.
 
-    In a job of several processes jax.distributed notices SIGTERM itself and lets all processes
-    agree on the step to stop after; in a single process `shell` decides.
+    In a job of several processes jax.distributed lets all of them agree on the step to stop after.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -53,10 +54,12 @@ class Preemption:
         if not shell.attached():  # in a notebook, whose process must not end
             if self._asked:
                 raise KeyboardInterrupt
-        elif self._asked or not (self._calls or self._job):
+        elif self._asked or not self._calls:
             leave(self.workdir)
         elif self._job:
-            os.kill(os.getpid(), signal.SIGTERM)  # for Ctrl-C: tells the other processes
+            from startup import jobs  # slow
+
+            jobs.tell_to_stop()
         self._asked = True
 
     def requested(self) -> bool:
@@ -75,13 +78,22 @@ class Preemption:
 
 def leave(workdir: pathlib.Path | None) -> None:
     """Ends the process at once and names the saved steps on the disk."""
-    if workdir is None or not (workdir / "config.json").exists():
-        shell.leave("stopped; nothing was written", shell.STOPPED)
-    saved = sorted(
-        int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal()
-    )
-    steps = ", ".join(map(str, saved)) or "none yet"
-    shell.leave(f"stopped at once; saved steps in {workdir}: {steps}; {AGAIN}", EXIT_STATUS)
+    if workdir is None or not (workdir / CONFIG).exists():
+        line, status = "stopped; nothing was written", shell.STOPPED
+    else:
+        saved = sorted(
+            int(path.name) for path in (workdir / FOLDER).glob("*") if path.name.isdecimal()
+        )
+        steps = ", ".join(map(str, saved)) or "none yet"
+        line = f"stopped at once; saved steps in {workdir}: {steps}; {AGAIN}"
+        status = EXIT_STATUS
+    jobs = sys.modules.get("startup.jobs")  # slow to import, so never imported here
+    if jobs is not None and not jobs.alone():
+        timer = threading.Timer(SECONDS_TO_END, shell.leave, (line, status))
+        timer.daemon = True
+        timer.start()
+        jobs.end(line, status)
+    shell.leave(line, status)
 
 
 def leaving(arguments: Sequence[str]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time holds it, one config lives in it.
+"""The folder of a run: one run at a time may use it, and it belongs to one config.
 
 Files: config.json, data.npz, init.json (if the run starts from other weights), environment.json,
 metrics.jsonl, result.json, curves.png, checkpoints/.
@@ -20,18 +20,15 @@ from flax.traverse_util import flatten_dict
 from configs import fields
 from errors import UserError
 from startup import environment
+from training.layout import CONFIG, DATA, ENVIRONMENT, FOLDER, INIT, RESULT
 
-CONFIG, ENVIRONMENT, RESULT = "config.json", "environment.json", "result.json"
-DATA = "data.npz"  # what data_record keeps
-INIT = "init.json"  # what starting_weights keeps
-FOLDER = "checkpoints"
 # The files whose digests each checkpoint holds.
 MADE_OF = {"config": CONFIG, "data": DATA, "init": INIT}
 
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
-    """Raises UserError, one line that names `path`, where the block cannot write."""
+    """Raises UserError, one line that names `path`, if the block cannot write."""
     try:
         yield
     except OSError as error:
@@ -40,9 +37,9 @@ def writing(path: pathlib.Path) -> Iterator[None]:
 
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes `content` whole or not at all: a reader never sees half a file, a crash leaves none.
+    """Writes `content` completely or not at all, also if the process ends or others read the file.
 
-    Raises UserError if it cannot be written; what was there stays.
+    Raises UserError if it cannot be written; the old file is kept.
     """
     partial = path.with_name(path.name + ".partial")
     with writing(path):
@@ -59,7 +56,7 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes `content` as JSON, whole or not at all. Raises UserError if it cannot."""
+    """Writes `content` as JSON, completely or not at all. Raises UserError if it cannot."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -121,8 +118,8 @@ def adopt_config(
 
     extend: allow a longer `duration`. steps: a duration -> the number of steps it means.
     schedule_of_total: whether the rate of a step depends on how many steps there are. Raises
-    UserError that names the fields that differ, and where a longer run would not end as one that
-    was begun with its duration.
+    UserError that names the fields that differ, or if a longer run would not end like one that
+    was started with that duration.
     """
     path = workdir / CONFIG
     if not path.exists():
@@ -191,9 +188,9 @@ def config_digest(config: dict[str, Any]) -> str:
 
 
 def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
-    """Writes environment.json. Returns what differs from the steps before in a way that moves bits.
+    """Writes environment.json. Returns differences from the earlier steps that change bits.
 
-    Where something does, the environment of those steps stays in the file, under "earlier".
+    If there are any, the environment of those steps is kept in the file, under "earlier".
     """
     path, now = workdir / ENVIRONMENT, environment.describe()
     before = read_object(path) if resumed and path.exists() else {}
@@ -212,7 +209,7 @@ def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
 
 
 def _bits_depend_on(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What a curve depends on to the bit."""
+    """What the bits of a curve depend on."""
     packages = described.get("packages", {})
     on_cpu = described.get("device_kind") == "cpu"
     return {
