@@ -40,7 +40,11 @@ if __name__ == "__main__":
     )
     flags.DEFINE_bool("ensembles", False, "Also test the first workdir, the first two, and so on.")
     flags.DEFINE_bool("published", False, "Also print the papers' results.")
-    flags.DEFINE_string("publish", None, "Also write the table as PUBLISH.md and PUBLISH.json.")
+    flags.DEFINE_string(
+        "publish",
+        None,
+        "Also write the table as PUBLISH.md and PUBLISH.json, in a folder that exists.",
+    )
     command_line.parse()  # before jax is imported, so that mistakes are reported at once
 
 import dataclasses
@@ -76,6 +80,8 @@ def main() -> None:
     if not given.workdir:
         raise UserError("--workdir is missing; see --help")
     step = trained.step_named(given.step)
+    if given.publish:
+        error_tables.check_stem(pathlib.Path(given.publish))
     reports = evaluate(
         given.workdir,
         given.protocol,

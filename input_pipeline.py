@@ -31,9 +31,8 @@ from engines.resident import Part, Resident, load_part
 from engines.streaming import Streaming
 from errors import UserError
 from randomness import Purpose, host_draws, key
-from sharding import replicate, sharded
+from sharding import Batch, replicate, sharded, to_host
 
-Batch = dict[str, jax.Array]
 Inputs = dict[str, Any]
 
 DAMAGED = "damaged.{}.json"  # one per process: part -> indices of its damaged records
@@ -179,10 +178,10 @@ class Pipeline:
         """
         images, labels = self._engine.views(count, step)
         if step is None:
-            return labels, np.asarray(self.preprocess(images))
+            return labels, to_host(self.preprocess(images))
         draws = key(self._seed, Purpose.AUGMENT, step)
         seen = self.recipe.train(self.statistics, jnp.asarray(images), draws, jnp.arange(count))
-        return labels, np.asarray(seen)
+        return labels, to_host(seen)
 
     @property
     def operations(self) -> str:

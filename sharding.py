@@ -5,7 +5,7 @@ number of devices and hosts; `pmapped` runs the same step under `jax.pmap`. Impo
 project.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
+
+Batch = Mapping[str, jax.Array]  # "image" [N, H, W, C], "label" [N], "mask" [N]
 
 
 def create_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -40,6 +42,15 @@ def shard(mesh: Mesh, array: np.ndarray) -> jax.Array:
 def replicate(mesh: Mesh, array: np.ndarray) -> jax.Array:
     """A whole copy on every device."""
     return jax.make_array_from_callback(array.shape, replicated(mesh), lambda index: array[index])
+
+
+def to_host(tree: Any) -> Any:
+    """The values of a tree of arrays as NumPy, once they are computed; raises what went wrong.
+
+    jax.device_get alone does not: if a computation runs out of memory on CPU before its results
+    have their own, jaxlib 0.10.2 waits forever for a result that is read, or aborts.
+    """
+    return jax.device_get(jax.block_until_ready(tree))  # noqa: TID251
 
 
 def pmapped(step: Callable[..., Any], mesh: Mesh) -> Callable[[Any, Any], Any]:

@@ -59,6 +59,7 @@ from ml_collections import ConfigDict
 
 import sharding
 from errors import UserError
+from sharding import Batch
 from startup import jobs
 from training import (
     curves,
@@ -74,7 +75,6 @@ from training import (
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
-from training.losses import Batch
 from training.step import TrainState, evaluation_step, repeated, train_step
 
 # Dispatches under way at once: enough to keep a device busy, few enough to stop promptly and to
@@ -173,7 +173,7 @@ def train_and_evaluate(
                 state = restored
             elif start:
                 state = starting_weights.applied(run, state, start)
-            done = int(state.step)
+            done = int(sharding.to_host(state.step))
             made_of = {
                 "config": workdirs.config_digest(config.to_dict()),
                 "data": record.sha256,
@@ -187,24 +187,23 @@ def train_and_evaluate(
                 if start:
                     starting_weights.keep(workdir, start)
                 metrics.check_whole(workdir, run.rows_due(done))
-                # At an end that --extend has moved, the row of the step itself is cut away.
-                digest = "rows" if {"log", "evaluate"} <= run.due(done) else "rows_before"
-                if digest in saved_with:
-                    metrics.check_unchanged(workdir, done, {digest: saved_with[digest]})
+                metrics.check_unchanged(workdir, done, saved_with)
                 if done < run.steps:
                     progress.say_changes(workdirs.record_environment(workdir, resumed=done > 0))
                 if done:
                     print("finished already" if done == run.steps else f"resumed after step {done}")
 
             # The loop.
-            state = train(run, state, workdir, checkpoints, made_of=made_of, writes=writes)
+            state, wrong = train(run, state, workdir, checkpoints, made_of=made_of, writes=writes)
 
         # What the run gave.
         rows = metrics.read(workdir)
         if config.data.on_damage == "skip":
             description["damaged"] = run.pipeline.damaged  # images passed over
         result = metrics.result(rows, description)
-        result["test_wrong"] = metrics.packed(wrong_images(run, state))
+        result["test_wrong"] = (
+            wrong or metrics.kept_wrong(workdir, result) or tested_wrong(run, state)
+        )
         if writes:
             workdirs.write_json(workdir / workdirs.RESULT, result)
             title = f"{description['network']} on {description['data']}, seed {config.seed}"
@@ -222,16 +221,18 @@ def train(
     *,
     made_of: Mapping[str, str],
     writes: bool,
-) -> TrainState:
+) -> tuple[TrainState, dict[str, Any] | None]:
     """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
 
-    Raises UserError if the loss, a row or the state is not finite (such a state is never saved),
-    Preempted when asked to stop.
+    Also returns which test images the last evaluation got wrong, in the form of result.json; None
+    if no step was left. Raises UserError if the loss, a row or the state is not finite (such a
+    state is never saved), Preempted when asked to stop.
     """
     update, evaluate, observe = compiled(run)
-    start = int(state.step)
+    start = int(sharding.to_host(state.step))
     clock = metrics.Clock(batch_size=run.config.batch_size)
     in_flight: deque[jax.Array] = deque()
+    wrong: np.ndarray | None = None
 
     with (
         preemption.Preemption(workdir) as stop,
@@ -262,7 +263,7 @@ def train(
             # A row: means of the training metrics since the last one, errors on the other splits.
             row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}
             if "log" in due:
-                row["learning_rate"] = float(state.metric_sums["learning_rate"])
+                row["learning_rate"] = float(sharding.to_host(state.metric_sums["learning_rate"]))
                 row["train"] = metric_means(state.metric_sums)
                 if done % run.log_every == 0:  # else the end, and --extend may go on from here
                     state = state.replace(metric_sums=run.empty_metric_sums)
@@ -271,7 +272,7 @@ def train(
                 with clock.paused():
                     for split in ("validation", "test"):
                         if split in run.pipeline.examples:
-                            row[split] = evaluate(state, run.pipeline.evaluation(split))
+                            row[split], wrong = evaluate(state, run.pipeline.evaluation(split))
                 if done % run.evaluate_every == 0:  # a schedule may wait for the error to stall
                     state = observe(state, row.get("validation", {}).get("error", 0.0))
             if len(row) > 2:
@@ -288,7 +289,7 @@ def train(
 
             # A checkpoint, after its row is on disk: a resume finds both.
             if "save" in due or asked:
-                if not bool(is_finite(state)):
+                if not sharding.to_host(is_finite(state)):
                     raise UserError(
                         f"weights or optimizer state are not finite after step {done}: stopped, "
                         "that state is not saved; a lower config.schedule.rate may help"
@@ -299,12 +300,14 @@ def train(
             if asked and done < run.steps:
                 checkpoints.wait()
                 raise preemption.Preempted(done)
-    return state
+    return state, None if wrong is None else metrics.packed(wrong)
 
 
 def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
     """The run's jitted functions: update(state, inputs, count=steps), evaluate(state, batches), and
     observe(state, validation error), by which the schedule takes an evaluation into account.
+
+    evaluate returns mean metrics and which images are wrong, bool [images], in stored order.
     """
     whole = sharding.replicated(run.mesh)
     remember = jax.jit(run.schedule.after_evaluation, out_shardings=whole)
@@ -328,15 +331,19 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
 
             return repeated(one, (state, jnp.zeros(())), None, count)
 
-    sums_of = jax.jit(
+    measured_on = jax.jit(
         partial(evaluation_step, network=run.evaluation_network, loss=run.evaluation_loss),
         out_shardings=whole,
     )
 
-    def evaluate(state: TrainState, batches: Iterable[Batch]) -> dict[str, float]:
-        sums = [jax.device_get(sums_of(state.variables, batch)) for batch in batches]
+    def evaluate(
+        state: TrainState, batches: Iterable[Batch]
+    ) -> tuple[dict[str, float], np.ndarray]:
+        parts = [sharding.to_host(measured_on(state.variables, batch)) for batch in batches]
+        sums = [part for part, _, _ in parts]
         total = {name: sum(float(part[name]) for part in sums) for name in sums[0]}
-        return {name: value / total["count"] for name, value in total.items() if name != "count"}
+        means = {name: value / total["count"] for name, value in total.items() if name != "count"}
+        return means, np.concatenate([wrong[counted] for _, wrong, counted in parts])
 
     def observe(state: TrainState, validation_error: float) -> TrainState:
         return state.replace(schedule_state=remember(state.schedule_state, validation_error))
@@ -344,30 +351,22 @@ def compiled(run: Experiment) -> tuple[Callable, Callable, Callable]:
     return update, evaluate, observe
 
 
-def wrong_images(run: Experiment, state: TrainState) -> np.ndarray:
-    """Which test images the network gets wrong, bool [images], in the order of the split."""
-
-    @partial(jax.jit, out_shardings=sharding.replicated(run.mesh))
-    def wrong(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        outputs: Any = run.evaluation_network.apply(variables, batch["image"], train=False)
-        return outputs.logits.argmax(-1) != batch["label"], batch["mask"] > 0
-
-    parts = [
-        jax.device_get(wrong(state.variables, batch)) for batch in run.pipeline.evaluation("test")
-    ]
-    return np.concatenate([found[there] for found, there in parts])
+def tested_wrong(run: Experiment, state: TrainState) -> dict[str, Any]:
+    """The "test_wrong" of a state, by one more evaluation."""
+    _, evaluate, _ = compiled(run)
+    return metrics.packed(evaluate(state, run.pipeline.evaluation("test"))[1])
 
 
 def metric_means(metric_sums: Mapping[str, jax.Array]) -> dict[str, float]:
     """Means over the steps that the sums hold."""
-    sums = {name: float(value) for name, value in jax.device_get(metric_sums).items()}
+    sums = {name: float(value) for name, value in sharding.to_host(metric_sums).items()}
     names = [name for name in sums if name not in ("steps", "learning_rate", "not_finite")]
     return {name: sums[name] / sums["steps"] for name in names}
 
 
 def check_finite(state: TrainState) -> None:
     """Raises UserError that names the first step whose loss was not finite."""
-    step = int(state.metric_sums["not_finite"])
+    step = int(sharding.to_host(state.metric_sums["not_finite"]))
     if step >= 0:
         raise UserError(
             f"the loss of step {step} is not finite: stopped, that state is not saved; "

@@ -123,7 +123,11 @@ class Recipe:
             ) -> jax.Array:
                 return self._normalize(statistics, self._place(images), before)
 
-            seen = (np.asarray(view(statistics, chunk)) for chunk in chunks(call.samples))
+            # Waits first: see sharding.to_host.
+            seen = (
+                np.asarray(jax.block_until_ready(view(statistics, chunk)))
+                for chunk in chunks(call.samples)
+            )
             statistics[call.name] = call.operation.fit(seen, **call.fitting)
         return statistics
 

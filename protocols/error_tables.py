@@ -115,6 +115,15 @@ KEPT = (
 )
 
 
+def check_stem(stem: pathlib.Path) -> None:
+    """Raises UserError if `publish` could not write there; call before anything is computed."""
+    if not stem.parent.is_dir():
+        raise UserError(f"--publish: there is no folder {stem.parent}")
+    if stem.is_dir():
+        raise UserError(f"--publish: {stem} is a folder; name the files, e.g. {stem / 'table'}")
+    workdirs.require_writable(stem.parent)
+
+
 def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
     """Writes the numbers to <stem>.json and their table to <stem>.md.
 
@@ -128,12 +137,8 @@ def publish(reports: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
         "networks": networks,
         "protocols": [{key: report[key] for key in KEPT} for report in reports],
     }
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        workdirs.write_json(stem.with_name(f"{stem.name}.json"), kept)
-        stem.with_name(f"{stem.name}.md").write_text(markdown(kept))
-    except OSError as error:
-        raise UserError(f"--publish: {stem} cannot be written ({error.strerror})") from None
+    workdirs.write_json(stem.with_name(f"{stem.name}.json"), kept)
+    workdirs.write_whole(stem.with_name(f"{stem.name}.md"), markdown(kept))
 
 
 def markdown(kept: dict[str, Any]) -> str:

@@ -149,12 +149,13 @@ class Predictor:
         def collect(left: int) -> None:
             nonlocal features
             while len(pending) > left:
-                rows, weights, (values, *captured) = pending.popleft()
-                total[rows] += weights[:, None] * np.asarray(values, np.float64)[: len(rows)]
+                rows, weights, outputs = pending.popleft()
+                values, *captured = sharding.to_host(outputs)
+                total[rows] += weights[:, None] * values[: len(rows)].astype(np.float64)
                 for output in captured:
                     if features is None:
                         features = np.empty((len(images), *output.shape[1:]), np.float32)
-                    features[rows] = np.asarray(output, np.float32)[: len(rows)]
+                    features[rows] = output[: len(rows)].astype(np.float32)
 
         # Square images may have fewer distinct views than others.
         for place in range(max(map(len, views_of.values()))):

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from reproduction import records
-from reproduction.planning import Job, pinned_cores, plain
+from reproduction.planning import Job, pinned_cores
 from reproduction.study import ROOT
 from training import workdirs
 

@@ -31,6 +31,9 @@ MACHINE_ERRORS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
 
+# In the messages of errors of memory: XLA's own, the C++ library's.
+OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
+
 
 def define_config(description: str) -> None:
     """Defines the flags --config=PATH[:argument] and --config.FIELD=value; `config` reads them."""
@@ -234,7 +237,7 @@ def machine_error(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"{error.filename or 'input or output'}: {error.strerror}"
     text = str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "bad_alloc" in text:
+    if isinstance(error, MemoryError) or any(word in text for word in OF_MEMORY):
         return (
             "out of memory; use a smaller config.batch_size or config.eval.batch_size, a larger "
             "config.gradient_accumulation, or config.model.remat=True if the network has that "

@@ -15,17 +15,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 def describe() -> dict[str, Any]:
     """Versions, devices, cores, form of convolution and commit; JSON-serializable.
 
-    Raises UserError if the environment names an unknown form of convolution.
+    Raises UserError as `convolution_form` does.
     """
-    # Not at the top: takes half a second, and command_line imports this file before it reads flags.
-    import jax
-
-    from models import convolution
-
-    try:
-        form = convolution.form() if jax.default_backend() == "cpu" else "xla"
-    except ValueError as error:
-        raise UserError(error) from None
+    import jax  # as in `convolution_form`
 
     return {
         "python": platform.python_version(),
@@ -35,9 +27,25 @@ def describe() -> dict[str, Any]:
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
-        "convolution": form,
+        "convolution": convolution_form(),
         "commit": commit(),
     }
+
+
+def convolution_form() -> str:
+    """The form that convolutions take here.
+
+    Raises UserError if the environment names an unknown one, or one that is not built.
+    """
+    # Not at the top: takes half a second, and command_line imports this file before it reads flags.
+    import jax
+
+    from models import convolution
+
+    try:
+        return convolution.form() if jax.default_backend() == "cpu" else "xla"
+    except ValueError as error:
+        raise UserError(error) from None
 
 
 def usable_cores() -> int:

@@ -1,4 +1,4 @@
-"""Small archives in the true formats of the official ones, for the real readers to read."""
+"""Small archives in the formats of the official ones, for the real readers."""
 
 import dataclasses
 import gzip
@@ -114,7 +114,7 @@ def publish(
     test: int,
     classes: int | None = None,
 ) -> None:
-    """Lays the files into a folder and pins their sums and counts, as if they were the official.
+    """Writes the files to a folder and pins their sums and counts, like those of official files.
 
     What is not pinned stays as it is: names of files, readers, formats.
     """

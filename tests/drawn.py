@@ -44,7 +44,7 @@ def initial(module: nn.Module, *inputs: Any, seed: int = 0) -> Any:
 
 
 def drawn(network: models.Network, seed: int = 0) -> dict:
-    """A network's variables with every one of them at work: no bias 0, no scale 1."""
+    """A network's variables, drawn so that each one matters: no bias is 0, no scale is 1."""
     numbers = np.random.default_rng(seed)
 
     def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -71,7 +71,7 @@ def initialised(network: models.Network) -> tuple[jax.Array, dict]:
 
 
 def outputs_of(network: models.Network, variables: Any, images: Any, **how: Any) -> models.Outputs:
-    """What the network makes of the images; `how` is that of `apply`."""
+    """The network's outputs for the images; `how` are the options of `apply`."""
     outputs = network.apply(variables, images, **how)
     assert isinstance(outputs, models.Outputs)
     return outputs
@@ -85,12 +85,12 @@ def applied(layer: nn.Module, variables: Any, *inputs: Any) -> jax.Array:
 
 
 def run(module: nn.Module, variables: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """What the module returns for x; with `mutable`, also the variables it moved."""
+    """The module's output for x; with `mutable`, also the variables it changed."""
     return compiled(lambda v, x: module.apply(v, x, *args, **kwargs))(variables, x)
 
 
 def scrambled(variables: Any, seed: int = 5) -> Any:
-    """The variables with norms and statistics moved off 0 and 1, so that each of them counts."""
+    """The variables with norms and statistics other than 0 and 1, so that each one matters."""
     draw = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: leaf + 0.3 * draw.uniform(size=leaf.shape).astype(np.float32), variables

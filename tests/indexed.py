@@ -1,6 +1,6 @@
 """A source whose images say which record they are, some of it damaged, for tests of the pipeline.
 
-It stands in a module of its own because worker processes import it.
+It is a module of its own because worker processes import it.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What the count sheet calls the layers of LeNet, AlexNet, the CIFAR nets, VGG and NiN.
+"""The count sheet's names for the layers of LeNet, AlexNet, the CIFAR nets, VGG and NiN.
 
 Almost everywhere as we do. Also the counts, by arithmetic, of the networks it does not hold.
 """

@@ -1,4 +1,4 @@
-"""What the count sheet calls the layers of the residual, Inception and densely connected nets.
+"""The count sheet's names for layers of the residual, Inception and densely connected nets.
 
 The sheet's rows are named after released code, ours after the papers; a row of the sheet that holds
 a whole unit, or a run of units, stands for all layers inside. Also the counts, by arithmetic, of

@@ -56,12 +56,12 @@ def test_maps_are_the_printed_ones():
     assert layers_of(printed) == shapes
 
 
-def test_towers_see_their_own_half():
+def test_each_tower_reads_only_its_half():
     network = models.create(TINY)
     variables, images = drawn(network), jnp.asarray(normal(0, 1, 67, 67, 3))
 
     def halves(layer, of):
-        """How the two halves of `layer` move when the weights of half a layer below do."""
+        """How the two halves of `layer` change if the weights of half of a lower layer change."""
         moved = jax.tree.map(np.copy, variables)
         kernel = moved["params"][of]["kernel"]
         kernel[..., : kernel.shape[-1] // 2] *= 2
@@ -86,7 +86,7 @@ def test_towers_see_their_own_half():
     ("fields", "ones", "spread"),
     [({}, 1.0, 0.01), ({"bias_one": 0.1, "dense_std": 0.005}, 0.1, 0.005)],
 )
-def test_the_start_is_the_printed_one(fields, ones, spread):
+def test_initial_weights_are_the_printed_ones(fields, ones, spread):
     network = models.create({**TINY, "width": 1 / 4, **fields})
     params = initialised(network)[1]["params"]
     for name, weights in params.items():
@@ -120,7 +120,7 @@ def test_lrn_constants_reach_the_layers():
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_dropout_stands_after_or_before_fc6(first):
+def test_dropout_comes_before_or_after_fc6(first):
     # All is dropped: a rate that configs may not have, so past the checks of models.create.
     network = models.create({**TINY, "dropout_first": first}).clone(dropout=1.0)
     variables, images = drawn(network), jnp.asarray(normal(2, 1, 67, 67, 3))
@@ -181,7 +181,7 @@ def test_released_nets_pool_before_the_first_nonlinearity():
     )
 
 
-def test_tanh_takes_the_place_of_relu():
+def test_tanh_replaces_relu():
     network, images, variables = cifar("18pct")
     tanh = network.clone(activation="tanh")
     at = outputs_of(tanh, variables, images, capture=("conv3", "pool3")).captured
@@ -192,7 +192,7 @@ def test_tanh_takes_the_place_of_relu():
     assert want.min() < 0
 
 
-def test_released_starts():
+def test_initial_weights_of_released_versions():
     stds = {
         "18pct": {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc10": 0.01},
         "80sec": {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "fc64": 0.1, "fc10": 0.1},

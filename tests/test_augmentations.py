@@ -1,4 +1,4 @@
-"""Each augmentation against an independent calculation, or a law that it must keep exactly."""
+"""Each augmentation against an independent calculation, or a property that must hold exactly."""
 
 import itertools
 

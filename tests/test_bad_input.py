@@ -1,6 +1,6 @@
 """Bad input on every command: one line that names the field or file, status 2, nothing written.
 
-In this process, as far as that goes; a handful through the shell.
+Most run in this process, a few through the shell.
 """
 
 import pathlib
@@ -63,7 +63,7 @@ def defined() -> Iterator[None]:
 
 
 def complaint(main: Callable[[], None], arguments: list[str], capfd) -> str:
-    """The one line that a command leaves with, on standard error."""
+    """The one line that a command prints on standard error before it exits."""
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         flags.FLAGS.unparse_flags()
         patch.setattr(sys, "argv", ["command.py", *arguments])

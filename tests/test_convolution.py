@@ -40,7 +40,7 @@ ALL_NATIVE = convolution.Pays(True, True, True)
 
 @pytest.fixture(params=["formulated", "native"])
 def form(request: pytest.FixtureRequest) -> str:
-    """A form by name; the native one is built first, and skipped where no compiler is."""
+    """A form by name; the native one is built first, and skipped if there is no compiler."""
     if request.param == "native" and not native.load():
         failed = native.build()
         if failed:

@@ -91,7 +91,7 @@ def test_a_damaged_archive_is_found_by_its_sum(
         ),
     ],
 )
-def test_idx_that_lies_about_itself(
+def test_inconsistent_idx_files_are_refused(
     file: str,
     body: Callable[[bytes], bytes],
     expected: str,
@@ -110,7 +110,7 @@ def test_idx_that_lies_about_itself(
     assert not [name for name in left if name.startswith("incomplete") and "1.0.0" in name]
 
 
-def test_too_few_images_are_not_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"train": IMAGES, "t10k": IMAGES}
     files = archives.mnist(parts, {"train": LABELS, "t10k": LABELS})
     archives.publish(monkeypatch, "mnist", files, tmp_path / "a", 6, 7)
@@ -140,7 +140,7 @@ CIFAR_HOME = "cifar-10-batches-bin"
         ),
     ],
 )
-def test_cifar_that_is_not_whole(
+def test_incomplete_cifar_is_refused(
     change: Callable[[dict[str, bytes]], object],
     expected: str,
     tmp_path: Path,
@@ -229,7 +229,7 @@ def one_class_of(body: bytes) -> bytes:
         ),
     ],
 )
-def test_imagenet_that_is_not_whole(
+def test_incomplete_imagenet_is_refused(
     file: str, body: bytes, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = imagenet_files() | {file: body}
@@ -346,7 +346,7 @@ def test_records_whose_content_is_wrong(
     assert message.startswith(f"{shard('cifar10', 'train', tmp_path)}, record 1: {expected}")
 
 
-def test_a_prepared_set_that_lost_a_file(tmp_path: Path) -> None:
+def test_a_prepared_set_with_a_missing_file_is_refused(tmp_path: Path) -> None:
     data.load_arrays(SMALL, "train", tmp_path)
     path = shard(SMALL, "train", tmp_path)
     path.unlink()
@@ -442,7 +442,7 @@ def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     assert "too few images" in refusal(lambda: data.dataset(f"folder:{tmp_path}"), UserError)
 
 
-def test_damage_survives_the_way_home_from_a_worker() -> None:
+def test_damage_found_by_a_worker_reaches_the_main_process() -> None:
     import pickle
 
     error = pickle.loads(pickle.dumps(data.Damaged("x.tar", "a.jpg", "cut\noff")))

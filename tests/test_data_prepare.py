@@ -80,7 +80,7 @@ def archive_at(server: Server, checksum: str = SUM) -> Archive:
     return Archive("body.bin", checksum, f"http://127.0.0.1:{server.server_port}/x/body.bin")
 
 
-def test_a_download_goes_on_where_it_was_cut_off(
+def test_a_download_resumes_where_it_was_cut_off(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare.archives, "ATTEMPTS", 1)
@@ -96,19 +96,19 @@ def test_a_download_goes_on_where_it_was_cut_off(
     assert len(server.asked) == 2
 
 
-def test_one_call_tries_again_by_itself(server: Server, tmp_path: Path) -> None:
+def test_a_call_retries_by_itself(server: Server, tmp_path: Path) -> None:
     server.patience = 15_000
     assert download([archive_at(server)], tmp_path)["body.bin"].read_bytes() == BODY
     assert server.asked == [None, "bytes=15000-", "bytes=30000-", "bytes=45000-"]
 
 
-def test_a_server_that_knows_no_ranges_sends_all_again(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, tmp_path: Path) -> None:
     server.knows_ranges = False
     (tmp_path / "body.bin.part").write_bytes(b"something else")
     assert download([archive_at(server)], tmp_path)["body.bin"].read_bytes() == BODY
 
 
-def test_a_part_that_was_whole_is_taken(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_download_is_used(server: Server, tmp_path: Path) -> None:
     (tmp_path / "body.bin.part").write_bytes(BODY)
     assert download([archive_at(server)], tmp_path)["body.bin"].read_bytes() == BODY
     assert server.asked == ["bytes=50000-"]
@@ -249,7 +249,7 @@ def goes_on(
 
 
 @pytest.mark.parametrize(("images", "done"), [(30, 0), (90, 2), (110, 3)])
-def test_a_preparation_that_is_interrupted_goes_on_with_its_shards(
+def test_an_interrupted_preparation_continues_with_its_shards(
     images: int,
     done: int,
     in_four_shards: dict[str, bytes],
@@ -270,7 +270,7 @@ def test_a_preparation_that_is_interrupted_goes_on_with_its_shards(
     goes_on(tmp_path / "cut" / "convnet_imagenette", done, in_four_shards, monkeypatch)
 
 
-def test_a_preparation_that_is_killed_goes_on_with_its_shards(
+def test_a_killed_preparation_continues_with_its_shards(
     in_four_shards: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state after a kill: TFDS's folder with complete shards and an incomplete one."""

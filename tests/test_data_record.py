@@ -1,4 +1,4 @@
-"""What a run keeps of its data set: use without data, and a data set that changed under the run."""
+"""What a run keeps of its data set: use without data; a data set that changed during the run."""
 
 import contextlib
 import dataclasses
@@ -108,7 +108,9 @@ CHANGES: dict[str, tuple[Callable[[pathlib.Path], None], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_data_set_that_changed_under_a_run_is_one_line(change: str, images: pathlib.Path) -> None:
+def test_a_data_set_that_changed_during_a_run_is_one_line(
+    change: str, images: pathlib.Path
+) -> None:
     apply, words = CHANGES[change]
     apply(images)
     before = {path: path.read_bytes() for path in pathlib.Path("run").rglob("*") if path.is_file()}
@@ -121,7 +123,7 @@ def test_a_data_set_that_changed_under_a_run_is_one_line(change: str, images: pa
 
 
 @pytest.mark.parametrize("change", [*CHANGES, "gone"])
-def test_use_depends_on_no_image(change: str, images: pathlib.Path) -> None:
+def test_loading_needs_no_image(change: str, images: pathlib.Path) -> None:
     with closing(input_pipeline.create(config_of(), sharding.create_mesh())) as pipeline:
         shown = np.arange(8 * 16 * 16 * 3, dtype=np.uint8).reshape(8, 16, 16, 3)
         expected = np.asarray(pipeline.preprocess(shown))
@@ -135,7 +137,7 @@ def test_use_depends_on_no_image(change: str, images: pathlib.Path) -> None:
     assert net.predict(shown).shape == (8,)
 
 
-def test_evaluation_says_which_classes_are_not_the_runs(images: pathlib.Path) -> None:
+def test_evaluation_names_classes_that_the_run_did_not_have(images: pathlib.Path) -> None:
     add_class(images)
     with pytest.raises(UserError, match=r"the 3 classes of folder:images, .* elk is new"):
         evaluate.evaluate(["run"], ["center"])
@@ -174,7 +176,7 @@ def test_weights_are_not_used_with_another_record(images: pathlib.Path) -> None:
             use()
 
 
-def test_a_record_that_is_lost_is_written_anew_from_the_same_data(images: pathlib.Path) -> None:
+def test_a_lost_record_is_written_again_from_the_same_data(images: pathlib.Path) -> None:
     before = data_record.read(pathlib.Path("run"))
     assert before is not None
     (pathlib.Path("run") / "data.npz").unlink()
@@ -190,7 +192,7 @@ def test_a_record_that_is_lost_is_written_anew_from_the_same_data(images: pathli
     assert again.sha256 == before.sha256
 
 
-def test_the_digest_of_a_resident_set_sees_every_pixel_and_label(
+def test_the_digest_of_a_resident_set_depends_on_every_pixel_and_label(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def digests() -> dict[str, str]:

@@ -24,7 +24,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_json_is_all_that_json_prints(capsys):
+def test_the_json_flag_prints_only_json(capsys):
     found = json.loads(output(capsys, "lenet5_1998", "--json"))
     # LeCun et al. 1998, section II.B.
     assert (found["name"], found["params"], found["multiply_adds"]) == (

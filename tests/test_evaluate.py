@@ -28,8 +28,8 @@ from training.trained import load
 def run(tmp_path_factory, data_dir) -> pathlib.Path:
     """A finished run: two checkpoints, the first of which is better on the validation images.
 
-    The first 40 of 64 synthetic images would have trained it, the last 16 choose, 24 test. Its
-    rows are counted here, image by image.
+    Of 64 synthetic images the first 40 are for training and the last 16 for validation; 24 test.
+    Its rows are counted here, image by image.
     """
     workdir = tmp_path_factory.mktemp("run")
     config = lenet_config(**{"data.validation": 16, "data.train_images": 40})
@@ -217,7 +217,7 @@ def test_bad_input_is_one_line(run, data_dir, options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_runs_that_are_none_or_of_another_network_are_refused(run, data_dir, tmp_path):
+def test_folders_without_a_run_or_of_another_network_are_refused(run, data_dir, tmp_path):
     with pytest.raises(UserError, match="no run here"):
         evaluated(tmp_path, data_dir=data_dir)
     config = json.loads((run / "config.json").read_text())
@@ -267,6 +267,12 @@ def test_tables_say_protocol_split_and_choice(run, data_dir):
 
 def test_a_published_table_is_made_of_its_numbers_alone(run, data_dir, tmp_path):
     reports = evaluated(run, "flip", "plain", data_dir=data_dir)
+    with pytest.raises(UserError, match=r"--publish: there is no folder .*sub"):
+        error_tables.check_stem(tmp_path / "sub" / "lenet.v1")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UserError, match=r"sub is a folder; name the files, e.g. .*sub/table"):
+        error_tables.check_stem(tmp_path / "sub")
+    error_tables.check_stem(tmp_path / "sub" / "lenet.v1")
     error_tables.publish(reports, tmp_path / "sub" / "lenet.v1")
     kept = json.loads((tmp_path / "sub" / "lenet.v1.json").read_text())
     text = (tmp_path / "sub" / "lenet.v1.md").read_text()
@@ -277,7 +283,7 @@ def test_a_published_table_is_made_of_its_numbers_alone(run, data_dir, tmp_path)
     assert [row[0] for row in rows[1:]] == ["| plain", "| flip"]
     assert [row[4] for row in rows[1:]] == ["×1.0", "×2.0"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--publish: .* cannot be written"):
+    with pytest.raises(UserError, match=r"lenet.json: cannot be written"):
         error_tables.publish(reports, tmp_path / "file" / "lenet")
 
 

@@ -1,4 +1,4 @@
-"""Frozen parameters and frozen batch norms: what they keep, to the bit, and what the rest does."""
+"""Frozen parameters and batch norms keep their bits; the others train as before."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -192,7 +192,7 @@ def test_patterns_choose_which_batch_norms_are_frozen_and_capture_still_works() 
 
 @pytest.mark.parametrize("gradient_accumulation", [1, 3])
 def test_frozen_statistics_keep_their_bits_over_steps(gradient_accumulation: int) -> None:
-    """Three parts: a mean over them would not have the bits of what it is the mean of."""
+    """Three parts: the mean of three equal values may round to another value."""
     network = toy(batch_norm_group=4, batch_norm_frozen=("conv1/bn",))
     made = parts(network, HEAD_ALONE, gradient_accumulation=gradient_accumulation)
     created = steps.create_state(network, LOSS, made["optimizer"], seed=0)

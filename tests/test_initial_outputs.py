@@ -1,4 +1,4 @@
-"""Plausibility of the first outputs of every network, with the recommended initialisation.
+"""The first outputs of every network are plausible, with the recommended initialisation.
 
 Operation by operation: nets share most of these, and compiling a whole one takes minutes. A net
 of a thousand layers takes seconds this way.

@@ -1,5 +1,6 @@
 """Batches as functions of (config, seed, step), through the resident engine and both together."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -45,7 +46,7 @@ def test_each_epoch_is_a_permutation_of_its_own(count, batch_size):
     assert len(set(epochs)) == 3
 
 
-def test_what_an_epoch_leaves_over_differs_from_epoch_to_epoch():
+def test_the_remainder_that_an_epoch_skips_differs_between_epochs():
     engine = resident(9, 8)
     assert len({frozenset(rows_of(engine, epoch)) for epoch in range(30)}) > 3
 
@@ -100,7 +101,7 @@ def agree(first, second):
     np.testing.assert_allclose(first["image"], second["image"], rtol=0, atol=1e-5)
 
 
-def test_the_face_of_the_pipeline(data_dir):
+def test_the_interface_of_the_pipeline(data_dir):
     made = config(24, name="digits", size=16, channels=3, validation=37, augment=("flip()",))
     pipeline = create(made, mesh(8), data_dir)
     assert pipeline.image_shape == (16, 16, 3)
@@ -203,7 +204,7 @@ def test_size_is_bilinear_between_pixel_centres(data_dir):
 
 @pytest.mark.parametrize("damaged", [(3,), (3, 4, 49), (0, 49)])
 def test_a_damaged_record_is_replaced_by_the_next_intact_one_and_counted(damaged):
-    """The same in both engines; nothing else moves."""
+    """The same in both engines; all other images keep their places."""
     whole, harmed = resident(50, 8), resident(50, 8, damaged=damaged)
     loader = Loader(Indexed(50, damaged), 0, 50, True)
     made = input_pipeline.recipes.read(config().data, (2, 2, 1))
@@ -232,9 +233,27 @@ def test_a_pass_that_loses_an_image_is_noticed():
         list(engine.passes("test", 8))
 
 
-def test_without_skipping_damage_stops_with_file_and_record():
+def test_damage_stops_with_file_and_record_unless_it_is_skipped():
     with pytest.raises(UserError, match="indexed, record 3: damaged on purpose"):
         load_part(Loader(Indexed(9, (3,)), 0, 9, False), (2, 2, 1))
+
+
+@pytest.mark.parametrize("engine", ["resident", "streaming"])
+def test_a_damaged_record_of_a_prepared_set_is_skipped_where_the_config_asks(engine, tmp_path):
+    fields = {"name": "synthetic:16x16x1:3:20:6", "engine": engine, "eval_batch_size": 6}
+    source = data.open_split(fields["name"], "train", tmp_path)
+    shard = pathlib.Path(source.place(7)[0])
+    body = bytearray(shard.read_bytes())
+    body[body.index(source.encoded(7)[0][60:90])] ^= 0x10  # among the pixels, stored unchanged
+    shard.write_bytes(body)
+    with pytest.raises(UserError, match=", record 7: cannot be read"):
+        list(map(create(config(4, **fields), mesh(1), str(tmp_path)).batch, range(5)))
+    made = create(config(4, on_damage="skip", **fields), mesh(1), str(tmp_path))
+    for step in range(5):
+        assert np.asarray(made.batch(step)["mask"]).all()
+    assert sum(float(batch["mask"].sum()) for batch in made.evaluation("test")) == 6
+    assert made.damaged == {"train": 1, "test": 0}
+    made.close()
 
 
 def test_a_part_can_be_cut():

@@ -1,4 +1,4 @@
-"""Networks learn what they learned: runs on digits, seed 0, against the committed five seeds.
+"""Networks still learn: runs on digits, seed 0, against the five committed seeds.
 
 Trained by train.py itself, with the compiler that users have. The band reaches from the least to
 the greatest of the committed errors, and three times their spread and two images further.

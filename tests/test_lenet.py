@@ -85,7 +85,7 @@ def test_subsampling_scales_the_sum_of_four():
     np.testing.assert_allclose(got, want * coefficient + bias, atol=1e-5)
 
 
-def test_each_map_of_c3_sees_the_maps_of_table_1_alone():
+def test_each_map_of_c3_reads_only_the_maps_of_table_1():
     network, images, variables = started("lenet5_1998")
     layer = PartialConv(
         table=tuple(
@@ -181,7 +181,7 @@ def test_dense_form_is_the_network_at_every_fourth_pixel(name):
     np.testing.assert_allclose(scores.reshape(6, 10), want, rtol=1e-4, atol=1e-4)
 
 
-def test_what_the_printed_network_cannot_be_is_named():
+def test_impossible_fields_of_the_printed_network_are_named():
     for field, value, message in (
         ("num_classes", 100, "num_classes: the RBF output has bitmaps for 10 classes, not 100"),
         ("width", 0.5, "width: Table I connects 6 to 16 maps; .* c3='full'"),

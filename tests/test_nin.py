@@ -45,7 +45,7 @@ def test_every_layer_ends_in_relu_the_last_before_the_mean():
     np.testing.assert_allclose(outputs.captured["cccp2"], pixels, atol=1e-5)
 
 
-def test_dense_head_stands_on_the_class_maps():
+def test_dense_head_follows_the_class_maps():
     network, images, variables = tiny(head="dense")
     weights = variables["params"]["fc10"]
     assert weights["kernel"].shape == (8 * 8 * 10, 10)
@@ -105,7 +105,7 @@ def test_dropout_of_the_head_is_before_the_dense_layer():
         outputs_of(tiny()[0].clone(head_dropout=0.5), tiny()[2], images)
 
 
-def test_the_start_is_the_authors():
+def test_initial_weights_are_the_authors():
     wide = {"width": 1 / 4}
     stds = {
         "nin_cifar10": {"conv1": 0.05, "cccp1": 0.05, "conv3": 0.05, "cccp6": 0.05},

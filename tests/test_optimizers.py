@@ -23,7 +23,7 @@ def tree(values: dict) -> dict:
 
 
 def gradient(step: int) -> dict:
-    """Some gradient, another for each parameter and step."""
+    """A gradient that differs for each parameter and step."""
     return {
         layer: {
             name: np.float32(np.cos(step + 3 * i + j))
@@ -117,7 +117,7 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient_and_comes_before_decay()
     assert_trees_close(updates, {"a": {"kernel": [-2.6]}, "b": {"bias": [-0.8]}})
 
 
-def test_decay_acts_on_kernels_alone_unless_told_otherwise() -> None:
+def test_decay_acts_only_on_kernels_by_default() -> None:
     """Batch norm's scale and shift, and biases, are left alone: the ResNet authors' reading."""
     network = models.create({"name": "resnet20_cifar10_A"})
     params = models.variables_of(network)["params"]

@@ -182,10 +182,10 @@ def test_in_a_job_the_first_request_tells_all_processes_and_the_second_ends_them
     with preemption.Preemption(tmp_path) as stop:
         with pytest.raises(Left, match="75"):
             shell._answer()  # compiling: there is no step to finish
-        assert not stop.requested(1)
+        assert not stop.requested()
         shell._answer()
         assert told == ["once"]
-        assert stop.requested(2)
+        assert stop.requested()
         with pytest.raises(Left, match="75"):
             shell._answer()
 

@@ -1,4 +1,4 @@
-"""What happens before the first step: quick answers, the cache of compiled programs, one trace."""
+"""Before the first step: fast flag errors, the cache of compiled programs, a single trace."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "tensorflow_dat
 
 @pytest.mark.parametrize("word", ["--help", "--mistyped"])
 @pytest.mark.parametrize("command", ["train.py", "evaluate.py", "reproduce.py", "describe.py"])
-def test_help_and_a_mistyped_flag_wait_for_no_import(command: str, word: str) -> None:
+def test_help_and_a_mistyped_flag_need_no_slow_import(command: str, word: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", command, word],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def test_help_and_a_mistyped_flag_wait_for_no_import(command: str, word: str) ->
         ({"HOME": "/c"}, "/c/.cache/convnet-case-studies"),
     ],
 )
-def test_the_cache_lies_where_the_user_says(
+def test_the_cache_is_where_the_user_says(
     variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CONVNETS_CACHE", "XDG_CACHE_HOME"):
@@ -132,7 +132,7 @@ def test_version_says_what_a_report_needs(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_network_is_traced_once_before_the_first_step(data_dir: str) -> None:
-    """By everything that train.py does before it: checks, the plan, the first weights."""
+    """Checks, the plan and the initial weights share one trace."""
     calls = []
 
     def count(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The verdict's rule on numbers worked out by hand, and what it lets through, by simulation."""
+"""The verdict's rule on numbers worked out by hand; its false verdicts, by simulation."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from reproduction.verdict import CONTRADICTED, EQUIVALENT, NOT_RUN, REPRODUCED, 
 
 @dataclasses.dataclass
 class Ended:
-    """A run as far as a claim looks at it."""
+    """A run with only what a claim reads."""
 
     error: float
     stalled: bool = False
@@ -125,7 +125,7 @@ def test_seeds_that_lack_a_run_are_left_out_and_other_mistakes_are_not_hidden() 
         verdict.judge([dataclasses.replace(both, gap=mistyped)], records, "digits")
 
 
-def test_a_claim_is_judged_on_its_own_data_alone() -> None:
+def test_a_claim_is_judged_only_on_its_own_data() -> None:
     there = claim(on=("cifar10",))
     assert verdict.judge([there], of_gaps([1.0]), "digits") == []
     assert len(verdict.judge([there], of_gaps([1.0]), "cifar10")) == 1

@@ -79,15 +79,15 @@ def test_a_lost_file_is_noticed_and_the_older_one_used(
     assert "unreadable checkpoint" in caplog.text
 
 
-def test_of_reads_that_nobody_waits_for_nothing_is_shown() -> None:
-    """Of a damaged checkpoint TensorStore prints an error an array, at times, after it is told."""
+def test_errors_of_abandoned_reads_are_not_shown() -> None:
+    """TensorStore may print an error per array of a damaged checkpoint after a read has failed."""
     shown: list[Any] = []
     for error in (RuntimeError("Event loop is closed"), RuntimeError("another"), None):
         command_line._not_of_abandoned_reads(shown.append, SimpleNamespace(exc_value=error))
     assert [str(unraisable.exc_value) for unraisable in shown] == ["another", "None"]
 
 
-def test_none_intact_is_one_line(tmp_path: pathlib.Path) -> None:
+def test_without_an_intact_checkpoint_there_is_one_line(tmp_path: pathlib.Path) -> None:
     save(tmp_path, [1, 2])
     flip_one_bit(tmp_path, 1)
     flip_one_bit(tmp_path, 2)
@@ -123,7 +123,7 @@ def test_another_network_is_named(tmp_path: pathlib.Path) -> None:
     assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["1"]
 
 
-def test_what_is_not_asked_for_is_not_read(tmp_path: pathlib.Path) -> None:
+def test_only_what_is_asked_for_is_read(tmp_path: pathlib.Path) -> None:
     save(tmp_path, [1])
     flip_one_bit(tmp_path, 1)
     with Checkpoints(tmp_path, keep=2) as checkpoints:
@@ -132,7 +132,7 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: pathlib.Path) -> None:
             checkpoints.restore(1, state(0))
 
 
-def test_a_save_that_fails_is_told_at_the_next_one_and_at_the_wait(
+def test_a_failed_save_raises_at_the_next_one_and_at_the_wait(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Checkpoints(tmp_path, keep=2) as checkpoints:
@@ -158,7 +158,7 @@ def test_a_save_that_fails_is_told_at_the_next_one_and_at_the_wait(
 def test_the_loop_goes_on_while_a_checkpoint_is_written(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The write waits until the loop has gone on: it would never end if the loop waited for it."""
+    """The write waits for the loop's next step: if the loop waited too, neither would end."""
     gone_on = threading.Event()
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         original = checkpoints.manager.save
@@ -173,7 +173,7 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(
     assert restore(tmp_path) is not None
 
 
-def test_a_damaged_checkpoint_is_moved_aside_and_its_step_saved_anew(
+def test_a_damaged_checkpoint_is_moved_aside_and_its_step_saved_again(
     tmp_path: pathlib.Path,
 ) -> None:
     save(tmp_path, [1, 2])
@@ -210,7 +210,7 @@ def test_a_renamed_checkpoint_is_refused(tmp_path: pathlib.Path) -> None:
         ValueError("RESOURCE_EXHAUSTED: Error opening local file [OS error 24: EMFILE]"),
     ],
 )
-def test_an_error_that_passes_rolls_nothing_back(
+def test_a_temporary_error_rolls_nothing_back(
     passing: Exception, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, [1, 2])

@@ -16,6 +16,7 @@ import pytest
 import sharding
 import train
 from errors import UserError
+from input_pipeline import Pipeline
 from startup import environment
 from tests.toy import lenet_config
 from training import experiment, metrics, preemption, schedules, step, trained, workdirs
@@ -42,7 +43,7 @@ def assert_same_bits(one: TrainState, other: TrainState) -> None:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, data_dir: str):
-    """A run of eight steps that nobody disturbed: its workdir, state and result."""
+    """An undisturbed run of eight steps: its workdir, state and result."""
     workdir = tmp_path_factory.mktemp("straight")
     state, result = run(workdir, data_dir)
     return workdir, state, result
@@ -156,6 +157,37 @@ def test_a_finished_run_is_not_run_again(straight, data_dir: str) -> None:
     assert (workdir / metrics.FILE).read_bytes() == before
 
 
+def test_the_last_evaluation_says_which_images_are_wrong(
+    tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one more pass at the end, or when a finished run is started."""
+    passes = []
+    evaluation = Pipeline.evaluation
+
+    def counted(self: Pipeline, split: str) -> Any:
+        passes.append(split)
+        return evaluation(self, split)
+
+    monkeypatch.setattr(Pipeline, "evaluation", counted)
+    _, result = run(tmp_path, data_dir)
+    assert passes == ["test", "test"]  # after 4 and after 8 steps
+    _, again = run(tmp_path, data_dir)
+    assert again == result
+    assert len(passes) == 2
+    (tmp_path / workdirs.RESULT).unlink()  # killed before it was written
+    _, again = run(tmp_path, data_dir)
+    assert again == result
+    assert len(passes) == 3
+
+
+def test_an_unknown_form_of_convolution_is_refused_with_the_config(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVNETS_CONVOLUTION", "winograd")
+    with pytest.raises(UserError, match="CONVNETS_CONVOLUTION: 'winograd' is none of"):
+        experiment.create(lenet_config(), sharding.create_mesh(), data=False)
+
+
 def test_another_config_is_refused_and_named(straight, data_dir: str) -> None:
     with pytest.raises(UserError, match="another config: seed 0 there, 1 here"):
         run(straight[0], data_dir, seed=1)
@@ -261,7 +293,7 @@ def test_a_run_is_never_made_shorter(tmp_path: pathlib.Path) -> None:
 def test_a_schedule_says_whether_its_rates_depend_on_the_total(
     schedule: dict[str, Any], of_total: bool
 ) -> None:
-    """Its own word against the rates themselves, of the first 8 steps of 8 and of 16."""
+    """`of_total` against the rates themselves: of the first 8 steps of runs of 8 and of 16."""
 
     def rates(total: int) -> list[float]:
         made = schedules.create(schedule, total, lambda _, duration: int(duration.split()[0]))
@@ -293,7 +325,7 @@ def test_a_trained_network_for_use(straight, data_dir: str) -> None:
     assert net.predict(images).shape == (3,)
     assert set(net.apply(net.preprocess(images), capture=["conv2"]).captured) == {"conv2"}
     jax.tree.map(np.testing.assert_array_equal, net.variables["params"], state.params)
-    with pytest.raises(UserError, match="no best step"):
+    with pytest.raises(UserError, match="no best step, the run had no validation part"):
         trained.load(workdir, step="best")
     with pytest.raises(UserError, match="no checkpoint of step 3; saved: 4, 8"):
         trained.load(workdir, step=3)
@@ -309,6 +341,9 @@ def test_best_by_validation_is_kept_and_loaded(tmp_path: pathlib.Path, data_dir:
     }
     assert best["validation_error"] == min(errors.values())
     assert trained.load(tmp_path, step="best").step == best["step"]
+    (tmp_path / metrics.FILE).unlink()
+    with pytest.raises(UserError, match=r"metrics.jsonl: no row has the validation error of a sav"):
+        trained.load(tmp_path, step="best")
 
 
 def test_a_workdir_in_use_is_refused(tmp_path: pathlib.Path, data_dir: str) -> None:
@@ -347,7 +382,7 @@ def test_a_state_that_is_not_finite_is_not_saved_where_loss_and_weights_are(
     assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
 
 
-def test_the_state_is_looked_at_where_the_loss_is_finite(straight) -> None:
+def test_a_state_that_is_not_finite_is_found_if_the_loss_is_finite(straight) -> None:
     state = straight[1]
     assert train.is_finite(state)
     for value in (np.nan, np.inf):

@@ -1,4 +1,4 @@
-"""The files of a workdir: damaged, lost, of another config or machine. Refused in one line each."""
+"""Files of a workdir that are damaged, lost, or of another config or machine: one line each."""
 
 import builtins
 import errno
@@ -8,6 +8,8 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ from tests.toy import lenet_config
 from training import metrics, trained, workdirs
 from training.workdirs import FOLDER
 
+ROOT = pathlib.Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
@@ -31,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib
 
 @pytest.fixture
 def workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A copy of it, to damage."""
+    """A copy of that workdir, to damage."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -89,7 +93,7 @@ def test_a_result_is_not_rewritten_from_fewer_rows(workdir: pathlib.Path, data_d
     assert (workdir / metrics.FILE).read_bytes() == kept
 
 
-def test_use_refuses_a_config_that_the_weights_were_not_trained_by(
+def test_loading_refuses_weights_trained_with_another_config(
     workdir: pathlib.Path,
 ) -> None:
     trained.load(workdir)
@@ -101,7 +105,7 @@ def test_use_refuses_a_config_that_the_weights_were_not_trained_by(
         trained.load(workdir)
 
 
-def test_a_finished_run_that_one_may_only_read_gives_its_result(
+def test_a_finished_run_in_a_read_only_folder_gives_its_result(
     workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = lenet_config().to_dict()
@@ -125,6 +129,26 @@ def test_a_value_edited_in_a_row_is_noticed(workdir: pathlib.Path, data_dir: str
     with pytest.raises(UserError, match=r"metrics.jsonl: its rows up to step 8 are not those"):
         train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
     assert (workdir / "result.json").read_bytes() == result
+
+
+def test_a_row_of_the_very_step_that_was_saved_is_part_of_the_digest(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Also if only some groups are due at that step, or if the run stopped between two rows."""
+    path = tmp_path / metrics.FILE
+    path.write_text('{"step": 2, "train": 1}\n{"step": 4, "train": 1}\n')
+    for step in (2, 3, 4):
+        metrics.check_unchanged(tmp_path, step, metrics.digests(tmp_path, step))
+    at_3, at_4 = metrics.digests(tmp_path, 3), metrics.digests(tmp_path, 4)
+    path.write_text('{"step": 2, "train": 1}\n{"step": 4, "train": 2}\n')
+    metrics.check_unchanged(tmp_path, 3, at_3)
+    with pytest.raises(UserError, match="its rows up to step 4 are not those"):
+        metrics.check_unchanged(tmp_path, 4, at_4)
+    path.write_text('{"step": 2, "train": 1}\n{"step": 3, "train": 1}\n')
+    with pytest.raises(UserError, match="its rows up to step 3 are not those"):
+        metrics.check_unchanged(tmp_path, 3, at_3)
+    path.write_text('{"step": 2, "train": 1}\n')  # the end was at 4, until --extend moved it
+    metrics.check_unchanged(tmp_path, 4, at_4)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +199,7 @@ def test_checkpoints_of_another_config_are_refused(workdir: pathlib.Path, data_d
         ({"packages": {"jax": "0.1", "jaxlib": None}}, ["jax 0.1 -> "]),
     ],
 )  # fmt: skip
-def test_a_resume_on_another_machine_says_so(
+def test_a_resume_on_another_machine_is_reported(
     change: dict[str, Any], said: list[str], tmp_path: pathlib.Path
 ) -> None:
     before = environment.describe()
@@ -191,7 +215,7 @@ def test_a_resume_on_another_machine_says_so(
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """From now on no file whose path has `name` in it can be opened for writing."""
+    """Makes opening a file for writing fail if its path contains `name`."""
     opened = io.open
 
     def refuse(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
@@ -214,7 +238,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_what_a_file_held_stays_where_it_cannot_be_written(
+def test_a_file_that_cannot_be_written_keeps_its_contents(
     workdir: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (workdir / "result.json").read_bytes()
@@ -224,10 +248,46 @@ def test_what_a_file_held_stays_where_it_cannot_be_written(
     assert (workdir / "result.json").read_bytes() == before
 
 
-def test_an_evaluation_that_cannot_be_kept_is_not_run(tmp_path: pathlib.Path) -> None:
+def test_an_evaluation_whose_folder_cannot_be_written_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "evaluations").touch()
     with pytest.raises(UserError, match=r"evaluations: cannot be written .File exists"):
         workdirs.require_writable(tmp_path / "evaluations")
+
+
+# A program whose results cannot be allocated: 4 GB within an address space that has 0.3 GB left.
+SHORT_OF_MEMORY = """
+import resource
+import jax, jax.numpy as jnp
+import sharding
+x = jnp.arange(1000.0)
+large = jax.jit(lambda x: (x.sum(), jnp.broadcast_to(x[:, None], (1000, 1000, 1000)) + x))
+large.lower(x).compile()
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 3 * 10**8,) * 2)
+total, _ = large(x)
+try:
+    sharding.to_host({read})
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="not on this system")
+@pytest.mark.parametrize("read", ["total", "jax.jit(jnp.sin)(total)"])
+def test_a_result_that_memory_is_too_small_for_is_an_error(read: str) -> None:
+    """In jaxlib 0.10.2 the process waits forever if it reads the result without waiting first."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY.replace("{read}", read)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    line = command_line.machine_error(RuntimeError(done.stdout))
+    assert line is not None
+    assert line.startswith("out of memory")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +295,7 @@ def test_an_evaluation_that_cannot_be_kept_is_not_run(tmp_path: pathlib.Path) ->
     [
         MemoryError(),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore lines"),
+        RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes."),
         RuntimeError("std::bad_alloc"),
     ],
 )

@@ -1,5 +1,5 @@
-"""The parts of a recipe at work: accumulated gradients, averages, statistics taken anew, alarms,
-a schedule whose state survives a kill, and configs checked before anything compiles.
+"""The parts of a recipe: accumulated gradients, averages, recomputed statistics, alarms, schedules
+whose state survives a kill, and configs checked before anything compiles.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ def test_averages_are_those_of_the_weights_after_each_step() -> None:
     assert states[-1].variables is states[-1].averages
 
 
-def test_statistics_taken_anew_are_the_means_over_batches_of_their_own() -> None:
+def test_recomputed_statistics_are_the_means_over_batches_of_their_own() -> None:
     """conv1's output before its norm, by a plain convolution; groups of 4 images."""
     network = toy(batch_norm_group=4)
     state = stepped(network, count=2)
@@ -226,13 +226,13 @@ class Tracked(Mapping):
         return len(self.fields)
 
     def to_dict(self) -> Mapping[str, Any]:
-        """What is written to config.json: no reading."""
+        """As written to config.json; does not count as reading."""
         return self.fields
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, data_dir: str):
-    """A run that learns nothing: its config, the fields it read, its rows and what it printed."""
+    """A run that learns nothing: its config, the fields it read, its rows and its output."""
     workdir = tmp_path_factory.mktemp("watched")
     config = lenet_config(**{"alarms.stuck_after": "4 steps", "schedule.rate": 0.0}).to_dict()
     read, out = set[str](), io.StringIO()
@@ -247,13 +247,13 @@ def test_no_config_field_is_unread(watched) -> None:
     assert set(flatten_dict(base().to_dict(), sep=".")) - read == set()
 
 
-def test_an_alarm_is_logged_and_said(watched) -> None:
+def test_an_alarm_is_logged_and_printed(watched) -> None:
     _, _, rows, out = watched
     assert [row["step"] for row in rows if "alarms" in row] == [4, 6, 8]
     assert out.count("alarm: step 4: the loss has not left chance") == 1
 
 
-def test_a_dry_run_says_config_plan_and_cost_and_writes_nothing(
+def test_a_dry_run_prints_config_plan_and_cost_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -333,7 +333,7 @@ RESNET = {
         ({"model.num_classes": 3}, "config.model.num_classes: is set by the data"),
     ],
 )
-def test_what_does_not_go_together_is_said_before_anything_compiles(
+def test_conflicting_fields_are_named_before_anything_compiles(
     overrides: dict[str, Any], message: str
 ) -> None:
     config = lenet_config().unlock()

@@ -39,7 +39,7 @@ def test_columns_have_their_weight_layers(column, weight_layers):
         assert kernels_of(f"vgg_{column}_bn") == kernels
 
 
-def test_stacks_of_3x3_see_what_one_large_kernel_sees_for_fewer_weights():
+def test_stacked_3x3_layers_cover_a_large_kernel_with_fewer_weights():
     """Section 2.3: 27C² weights against 49C² for the same 7×7 of the image."""
     kernels = kernels_of("vgg_E")
     channels = 512
@@ -53,7 +53,7 @@ def test_stacks_of_3x3_see_what_one_large_kernel_sees_for_fewer_weights():
     assert set(pair) - set(single) == {f"conv{stage}_2" for stage in range(1, 6)}
 
 
-def test_lrn_stands_after_conv1_1_alone():
+def test_lrn_follows_only_conv1_1():
     network = models.create({"name": "vgg_A_LRN", **TINY})
     variables, images = drawn(network), jnp.asarray(normal(0, 1, 32, 32, 3))
     at = outputs_of(network, variables, images, capture=("conv1_1", "lrn1", "pool1")).captured
@@ -106,7 +106,7 @@ def test_dense_form_slides_fc6_over_the_last_map_of_a_larger_image():
             np.testing.assert_allclose(outputs.logits[:, i, j], x, rtol=1e-3, atol=1e-4)
 
 
-def test_batch_norms_move_in_training_and_stay_put_in_evaluation():
+def test_batch_norm_statistics_change_only_in_training():
     network = models.create({"name": "vgg_A_bn", **TINY, "batch_norm_group": 2})
     variables, images = drawn(network), jnp.asarray(normal(3, 4, 32, 32, 3))
     stats = variables["batch_stats"]
@@ -136,7 +136,7 @@ def test_batch_norms_move_in_training_and_stay_put_in_evaluation():
         ({"initializer": "glorot"}, np.sqrt(2 / (9 * 16 + 9 * 32))),
     ],
 )
-def test_the_start_is_the_printed_one(fields, std):
+def test_initial_weights_are_the_printed_ones(fields, std):
     """Section 2.1: zero mean, variance 10⁻²; or Glorot's. conv4_1 maps 16 to 32 channels here."""
     network = models.create({"name": "vgg_A", **TINY, **fields})
     _, variables = initialised(network)

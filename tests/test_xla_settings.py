@@ -36,7 +36,7 @@ def test_flags(monkeypatch: pytest.MonkeyPatch, given: str, version: str, expect
     assert xla_settings.os.environ["XLA_FLAGS"] == expected
 
 
-def test_a_start_without_the_flags_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_without_the_flags_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xla_settings, "needed", lambda: True)
     monkeypatch.setattr(xla_settings, "jitted_sum", lambda: (1_065_369_600.0, 1_073_741_824.0))
     with pytest.warns(UserWarning, match="XLA_FLAGS=--xla_cpu_experimental_ynn"):

@@ -21,6 +21,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+import sharding
 from errors import UserError
 from training.workdirs import FOLDER, MADE_OF
 
@@ -40,7 +41,7 @@ class DamagedCheckpoint(UserError):
 
 
 class AnotherNetwork(UserError):
-    """A whole checkpoint, of other arrays than those asked for."""
+    """An intact checkpoint whose arrays are not the requested ones."""
 
 
 def digests(state: Any) -> dict[str, str]:
@@ -55,8 +56,8 @@ def digests(state: Any) -> dict[str, str]:
 class Checkpoints:
     """The checkpoints of one workdir. Use as a context manager: leaving it waits for the last save.
 
-    keep: how many of the newest stay. The one with the least validation error stays too, where
-    saves carry one. read_only: leaves the folder as it is, also what a run may be writing into it.
+    keep: how many of the newest are kept, in addition to the one with the least validation error if
+    saves have one. read_only: changes nothing in the folder, where a run may be writing.
     """
 
     def __init__(self, workdir: pathlib.Path, *, keep: int, read_only: bool = False):
@@ -113,13 +114,13 @@ class Checkpoints:
         validation_error: float | None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Starts to save `state` in the background; step is the number of updates it holds.
+        """Starts to save `state` in the background; step is the number of updates so far.
 
         metadata: JSON that is kept beside the arrays.
-        validation_error: of this very state, None if it was not evaluated.
+        validation_error: of this state; None if it was not evaluated.
         Copying to the host, hashing and writing happen in a thread: no step may take the memory of
-        `state` for its result until `wait`. One save is under way at a time. Raises UserError where
-        the save before this one could not be written.
+        `state` for its result until `wait`. One save runs at a time. Raises UserError if the
+        previous save could not be written.
         """
         self.wait()
         self._saving = self._thread.submit(
@@ -131,11 +132,11 @@ class Checkpoints:
     def _write(
         self, step: int, state: Any, validation_error: float | None, metadata: dict[str, Any]
     ) -> None:
-        """Writes a checkpoint, and returns when it is whole."""
+        """Writes a checkpoint and returns when it is complete."""
         self.manager.save(
             step,
             args=ocp.args.Composite(
-                digests=ocp.args.JsonSave(digests(jax.device_get(state))),
+                digests=ocp.args.JsonSave(digests(sharding.to_host(state))),
                 **{
                     STATE: ocp.args.StandardSave(state),
                     METADATA: ocp.args.JsonSave(metadata),
@@ -168,10 +169,10 @@ class Checkpoints:
         )
 
     def restore_newest(self, like: Any) -> Any | None:
-        """The newest intact checkpoint, in the shapes and shardings of `like`; None if none is.
+        """The newest intact checkpoint, in the shapes and shardings of `like`; None: there is none.
 
-        Newer ones, all damaged, are moved aside. Raises UserError, and moves nothing, where there
-        are checkpoints and all are damaged, or where one cannot be read just now.
+        Newer, damaged ones are moved aside. Raises UserError, and moves nothing, if all checkpoints
+        are damaged or if one cannot be read now.
         """
         damaged = []
         for step in reversed(self.steps):
@@ -192,7 +193,7 @@ class Checkpoints:
         return None
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """What was kept beside the arrays of `step`; {} where it was saved without."""
+        """The JSON saved beside the arrays of `step`; {} if there is none."""
         if not (self.folder / str(step) / METADATA).exists():
             return {}
         try:
@@ -206,7 +207,7 @@ class Checkpoints:
     def require_made_of(self, step: int, made_of: Mapping[str, str]) -> None:
         """Raises UserError if the checkpoint of `step` was saved with other metadata.
 
-        made_of: "config" or "data" -> digest. What a checkpoint was saved without passes.
+        made_of: "config" or "data" -> digest. Digests that a checkpoint lacks are not checked.
         """
         stored = self.metadata(step)
         for name, digest in made_of.items():
@@ -239,9 +240,9 @@ class Checkpoints:
     def restore(self, step: int, like: Any) -> Any:
         """The checkpoint of `step`, in the shapes and shardings of `like`: a state with a "step".
 
-        What `like` has None for is not read. Raises DamagedCheckpoint if it is damaged or of
-        another step, and UserError where it is of another network or cannot be read for a reason
-        outside it (memory, permission).
+        Parts that are None in `like` are not read. Raises DamagedCheckpoint if it is damaged or of
+        another step, UserError if it is of another network or cannot be read for another reason
+        (memory, permission).
         """
         where = self.folder / str(step)
         fields = like if isinstance(like, dict) else vars(like)
@@ -265,7 +266,7 @@ class Checkpoints:
                 f"{where}: unreadable checkpoint ({first_line(error)})"
             ) from error
         restored = read if isinstance(like, dict) else like.replace(**read)
-        found = digests(jax.device_get(restored))
+        found = digests(sharding.to_host(restored))
         wrong = [name for name, digest in found.items() if stored_digests.get(name) != digest]
         if wrong:
             raise DamagedCheckpoint(f"{where}: damaged checkpoint, in {wrong[0]}")
@@ -319,7 +320,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether an error, or its cause, is not about the files themselves."""
+    """Whether an error, or its cause, does not concern the files themselves."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in PASSING:
             return True

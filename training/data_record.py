@@ -13,10 +13,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 import data
+import sharding
 from errors import UserError
 from training.workdirs import DATA, write_whole
 
@@ -68,7 +68,7 @@ def of(pipeline: Any) -> DataRecord:
         pipeline.dataset,
         pipeline.examples,
         pipeline.digests(),
-        jax.device_get(pipeline.statistics),
+        sharding.to_host(pipeline.statistics),
     )
 
 
@@ -127,7 +127,7 @@ def adopt(workdir: pathlib.Path, pipeline: Any) -> DataRecord:
 
 
 def changes(before: DataRecord, now: DataRecord) -> list[str]:
-    """What differs in the data set, in words: the coarsest only, the others follow from it."""
+    """What differs in the data set, in words: only the most general, which explains the rest."""
     found = class_changes(before.dataset, now.dataset)
     if not found and before.dataset.shape != now.dataset.shape:
         found = [f"images of {before.dataset.shape} then, {now.dataset.shape} now"]

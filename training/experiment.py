@@ -19,6 +19,7 @@ import sharding
 from configs import fields
 from errors import UserError
 from inspection import cost
+from startup import environment
 from training import (
     alarms,
     checks,
@@ -106,7 +107,7 @@ class Experiment:
 
         Made from host values, so that every process of a job can place its part.
         """
-        values = jax.device_get(empty_metric_sums(self.loss))
+        values = sharding.to_host(empty_metric_sums(self.loss))
         return jax.device_put(values, sharding.replicated(self.mesh))
 
     def due(self, step: int) -> set[str]:
@@ -165,6 +166,7 @@ def create(
     data: False reads no images; the pipeline then has only their shape and number.
     """
     fields.check(config)
+    environment.convolution_form()  # raises UserError if the environment names no form
     pipeline: Any = (
         input_pipeline.create(config, mesh, data_dir)
         if data

@@ -11,9 +11,9 @@ import optax
 
 from errors import UserError
 from models import Outputs
+from sharding import Batch
 from training import parts
 
-Batch = Mapping[str, jax.Array]
 PerExample = Callable[[jax.Array, jax.Array], jax.Array]  # logits [N, C], labels [N] -> [N]
 
 MAIN = "main"  # the name of the trunk's own head

@@ -34,7 +34,7 @@ def read(workdir: pathlib.Path) -> list[Row]:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    """The lines of metrics.jsonl, each a JSON object of a later step than the one before."""
+    """The lines of metrics.jsonl, each a JSON object with a larger step than the one before."""
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -85,13 +85,15 @@ def digests(workdir: pathlib.Path, step: int) -> dict[str, str]:
     return {"rows": whole.hexdigest(), "rows_before": before.hexdigest()}
 
 
-def check_unchanged(workdir: pathlib.Path, step: int, kept: Mapping[str, str]) -> None:
+def check_unchanged(workdir: pathlib.Path, step: int, saved: Mapping[str, str]) -> None:
     """Raises UserError if the rows up to `step` are not those it was saved with.
 
-    kept: of `digests`, those to compare; what a checkpoint was saved without passes.
+    saved: `digests` when it was saved; a missing one is not checked. If `step` itself has no row,
+    only those before it are compared: --extend moves an end, and its row is removed.
     """
     now = digests(workdir, step)
-    if any(now[name] != digest for name, digest in kept.items()):
+    name = "rows_before" if now["rows"] == now["rows_before"] else "rows"
+    if saved.get(name) not in (None, now[name]):
         raise UserError(
             f"{workdir / FILE}: its rows up to step {step} are not those that the run wrote; put "
             "the file back, or train in another workdir"
@@ -112,8 +114,8 @@ class MetricsLog:
     """Appends rows to a workdir's metrics.jsonl, and to TensorBoard if tensorboardX is installed.
 
     step: the step the run starts from. Rows beyond it were logged by a run that was cut off before
-    it saved that far; they are cut away, since the same steps will be logged again. due: the steps
-    up to `step` that have a row; the row of an end that --extend has moved is cut away.
+    it saved that step; they are removed, since the same steps will be logged again. due: the steps
+    up to `step` that have a row; the row of an end that --extend has moved is removed.
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, due: Container[int]):
@@ -210,6 +212,16 @@ def result(rows: list[Row], description: Mapping[str, Any]) -> dict[str, Any]:
         "validation_best": _summary(chosen) if chosen else None,
         "test_best": {"step": best["step"], "test_error": best["test"]["error"]},
     }
+
+
+def kept_wrong(workdir: pathlib.Path, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """ "test_wrong" of a result.json that is `result` otherwise; None if there is none."""
+    try:
+        kept = workdirs.read_object(workdir / workdirs.RESULT)
+    except UserError:  # the run was cut off before it was written, or it is damaged
+        return None
+    wrong = kept.pop("test_wrong", None)
+    return wrong if kept == result else None
 
 
 def _summary(row: Row) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+import sharding
 from errors import UserError
 from training import trained
 from training.experiment import Experiment
@@ -103,7 +103,7 @@ def load(init: ConfigDict, run: Experiment | None = None) -> trained.Trained:
 def sha256(variables: Mapping[str, Any]) -> str:
     """A digest of parameters and running statistics: their names, types, shapes and bytes."""
     whole = hashlib.sha256()
-    for name, array in sorted(jax.device_get(_flat(variables)).items()):
+    for name, array in sorted(sharding.to_host(_flat(variables)).items()):
         whole.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
         # As bytes: NumPy has no buffers of bfloat16.
         whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
@@ -218,6 +218,6 @@ def _require_same_operations(run: Experiment, source: trained.Trained) -> None:
 def _use_statistics(run: Experiment, source: trained.Trained) -> None:
     """Gives the source's statistics of the normalisations to the pipeline of `run`."""
     normalize = {call.name for call in run.pipeline.recipe.normalize}
-    own = jax.device_get(run.pipeline.statistics)
+    own = sharding.to_host(run.pipeline.statistics)
     theirs = source.record.statistics
     run.pipeline.use({name: (theirs if name in normalize else own)[name] for name in own})

@@ -17,8 +17,9 @@ from flax import struct
 from inspection.cost import Traced, trace
 from models import Network
 from randomness import Purpose, key
+from sharding import Batch
 from training import batch_norm, optimizers, weight_averaging
-from training.losses import Batch, Loss
+from training.losses import Loss
 from training.schedules import Schedule, ScheduleState
 from training.weight_averaging import Averaging
 
@@ -245,9 +246,13 @@ def split(batch: Batch, parts: int, group: int) -> Batch:
 
 def evaluation_step(
     variables: Mapping[str, Any], batch: Batch, *, network: Network, loss: Loss
-) -> Sums:
-    """Sums of the metrics over the unmasked images of one batch, and their "count"."""
+) -> tuple[Sums, jax.Array, jax.Array]:
+    """Sums of the metrics over the unmasked images of one batch, and their "count".
+
+    Also which images the network gets wrong, and which are unmasked: bool [N] each.
+    """
     outputs: Any = network.apply(variables, batch["image"], train=False)
     count = batch["mask"].sum()
     sums = {name: value * count for name, value in loss(outputs, batch).items()}
-    return {**sums, "count": count}
+    wrong = outputs.logits.argmax(-1) != batch["label"]
+    return {**sums, "count": count}, wrong, batch["mask"] > 0

@@ -72,7 +72,8 @@ class Trained:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """uint8 images [N, H, W, C] of the data set -> class indices, int32 [N]."""
-        return np.asarray(self.apply(self.preprocess(images)).logits.argmax(-1), np.int32)
+        classes = self.apply(self.preprocess(images)).logits.argmax(-1)
+        return sharding.to_host(classes).astype(np.int32)
 
 
 # How a checkpoint is chosen, besides by the number of its step.
@@ -117,7 +118,7 @@ def load(
     recipe = recipes.read(config.data, record.dataset.shape)
     traced = experiment.create_network(config.model, recipe.image_shape, record.dataset.classes)
     with Checkpoints(workdir, keep=config.checkpoint.keep, read_only=True) as checkpoints:
-        wanted = _step(workdir, step, checkpoints.steps)
+        wanted = _step(workdir, step, checkpoints.steps, validation=config.data.validation)
         made_of = {"config": config_digest(config.to_dict()), "data": record.sha256}
         checkpoints.require_made_of(wanted, made_of)
         like = _for_use(traced.variables, config, mesh or sharding.create_mesh())
@@ -143,19 +144,24 @@ def _for_use(variables: Mapping[str, Any], config: ConfigDict, mesh: Mesh) -> Tr
     return TrainState(**fields | {"averages": weights})
 
 
-def _step(workdir: pathlib.Path, step: int | str, saved: list[int]) -> int:
+def _step(workdir: pathlib.Path, step: int | str, saved: list[int], *, validation: int) -> int:
     if not saved:
         raise UserError(f"{workdir}: the run has no checkpoint yet")
     if step == "last":
         return saved[-1]
     if step == "best":
+        if not validation:
+            raise UserError(
+                f"{workdir}: no best step, the run had no validation part "
+                "(config.data.validation); the test set never chooses"
+            )
         rows = [
             row for row in metrics.read(workdir) if "validation" in row and row["step"] in saved
         ]
         if not rows:
             raise UserError(
-                f"{workdir}: no best step, the run had no validation part "
-                "(config.data.validation); the test set never chooses"
+                f"{workdir / metrics.FILE}: no row has the validation error of a saved step "
+                f"({', '.join(map(str, saved))}); put the file back, or name a step"
             )
         return min(rows, key=lambda row: row["validation"]["error"])["step"]
     if step not in saved:
