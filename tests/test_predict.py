@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -271,6 +272,19 @@ def test_the_command_prints_json_and_says_what_is_damaged(run, loaded, stored, t
         assert kept["images"].tolist() == [str(good)]
         assert kept["features"].shape == (1, 2, 2, 16)  # 16 − 4 = 12, pooled 6, 6 − 4 = 2
         assert str(kept["layer"]) == "conv2"
+
+
+def test_the_command_exports_what_load_gives(run, loaded, tmp_path):
+    path = tmp_path / "network.npz"
+    done = command(run, f"--export={path}")
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr
+    images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 1)).astype(np.uint8)
+    with np.load(path) as file:
+        weights = {name: file[name] for name in file.files if name.startswith("weights/")}
+        found = jax.export.deserialize(bytearray(file["program"])).call(weights, images)
+        assert file["class_names"].tolist() == [str(label) for label in range(10)]
+    logits = loaded.apply(loaded.preprocess(images)).logits
+    np.testing.assert_allclose(found, jax.nn.softmax(logits), atol=1e-5)
 
 
 def test_the_table_has_a_row_a_class(loaded, stored, capsys):
