@@ -30,12 +30,13 @@ REMOVABLE = ("conv2", "conv3", "conv4", "conv5")  # section 7: "any of the middl
 
 
 class AlexNet(Network):
-    """Five convolutions, three dense layers; conv → ReLU → LRN → pool.
+    """Five convolutions, three dense layers; conv → ReLU → LRN → pool, or → pool → LRN.
 
     features: widths of conv1 ... conv5. dense_features: widths of fc6 and fc7. groups: towers in
     conv2, conv4, conv5. conv1_pad: 0 for 227×227 images, 2 for 224×224.
     lrn, lrn_k, lrn_alpha, lrn_alpha_over_n: local response normalisation after conv1 and conv2,
-    and its constants (Caffe: k 1, alpha over n). pool_window: 3 overlaps, 2 does not (stride 2).
+    and its constants (Caffe: k 1, alpha over n); lrn_last: after the pooling, as in CaffeNet.
+    pool_window: 3 overlaps, 2 does not (stride 2).
     dropout: rate of fc6 and fc7; dropout_first: before these layers instead of after them.
     init_std, dense_std: standard deviations of the initial weights, dense_std for fc6 and fc7
     (Caffe: 0.005). bias_one: initial value of the biases that the paper sets to 1 (Caffe: 0.1).
@@ -52,6 +53,7 @@ class AlexNet(Network):
     lrn_k: float = 2.0
     lrn_alpha: float = 1e-4
     lrn_alpha_over_n: bool = False
+    lrn_last: bool = False
     pool_window: int = 3
     dropout: float = 0.5
     dropout_first: bool = False
@@ -118,10 +120,13 @@ class AlexNet(Network):
                 )(x)
                 x = nn.relu(x)
             number = name[-1]
-            if name in ("conv1", "conv2") and self.lrn:
+            normed = self.lrn and name in ("conv1", "conv2")
+            if normed and not self.lrn_last:
                 x = lrn(name=f"lrn{number}")(x)
             if name in ("conv1", "conv2", "conv5"):
                 x = pool(name=f"pool{number}")(x)
+            if normed and self.lrn_last:
+                x = lrn(name=f"lrn{number}")(x)
 
         windows = (
             {"fc6": self.fc6_window(), "fc7": (1, 1), "fc8": (1, 1)} if self.dense_form else {}
@@ -153,6 +158,17 @@ class AlexNet(Network):
 
 _IMAGENET = {"input": (227, 227, 3), "num_classes": 1000}
 _SIZE = "Images are 227×227: the printed 224 gives maps of 54.25 pixels, not the printed 55."
+_CAFFE = {
+    **_IMAGENET,
+    "lrn_k": 1.0,
+    "lrn_alpha_over_n": True,
+    "bias_one": 0.1,
+    "dense_std": 0.005,
+}
+_CAFFE_DEVIATIONS = (
+    "Response normalisation has k = 1 and alpha over n; the paper prints k = 2.",
+    "Biases of 1 start at 0.1, and fc6 and fc7 with standard deviation 0.005.",
+)
 _ONE_COLUMN = {
     "input": (224, 224, 3),
     "num_classes": 1000,
@@ -201,6 +217,25 @@ PRESETS = {
         {**_IMAGENET, "features": (48, 128, 192, 192, 256), "groups": 1},
         "Krizhevsky et al. 2012, section 3.2 and footnote 2: half the maps in conv1 to conv4",
         deviations=(_SIZE,),
+        recommended_initializer="he",
+    ),
+    "alexnet_caffe": Preset(
+        AlexNet,
+        _CAFFE,
+        "Caffe's bvlc_alexnet, after Krizhevsky et al. 2012",
+        deviations=(*_CAFFE_DEVIATIONS, _SIZE),
+        recommended_initializer="he",
+    ),
+    "caffenet": Preset(
+        AlexNet,
+        {**_CAFFE, "lrn_last": True, "bias_one": 1.0},
+        "Caffe's bvlc_reference_caffenet, after Krizhevsky et al. 2012",
+        deviations=(
+            _CAFFE_DEVIATIONS[0],
+            "Response normalisation follows the pooling instead of preceding it.",
+            "fc6 and fc7 start with standard deviation 0.005.",
+            _SIZE,
+        ),
         recommended_initializer="he",
     ),
     "alexnet_owt_torchvision": Preset(

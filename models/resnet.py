@@ -36,6 +36,9 @@ POOL1: dict[str, dict[str, Any]] = {
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("1x1", "3x3")
 GATES = ("none", "exclusive", "shortcut_only")
+# Convolutions with a bias before their batch norm: none in the paper, the first in the authors'
+# released ResNet-50, all in Keras.
+CONV_BIASES = ("none", "conv1", "all")
 # He et al. 2016b, Fig. 4 (a) to (e).
 UNITS = (
     "original",
@@ -160,6 +163,8 @@ class ResNet(Network):
     gate: str = "none"
     gate_bias: float = 0.0  # b_g, the initial bias of the gates
     shortcut_dropout: float = 0.0  # fraction dropped on every shortcut
+    conv_bias: str = "none"  # which convolutions have a bias, a name in CONV_BIASES
+    batch_norm_epsilon: float = 1e-5
     batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
     remat: bool = False  # recompute every unit in the backward pass: memory for time
 
@@ -172,6 +177,7 @@ class ResNet(Network):
             ("stride_in", STRIDES),
             ("unit", UNITS),
             ("gate", GATES),
+            ("conv_bias", CONV_BIASES),
         )
         for field, values in valid:
             if getattr(self, field) not in values:
@@ -183,6 +189,8 @@ class ResNet(Network):
                 f"stages: {self.stages} must hold 1 or more for each of the {len(self.features)} "
                 "features"
             )
+        if not self.batch_norm_epsilon > 0:
+            raise ValueError(f"batch_norm_epsilon: must be above 0, not {self.batch_norm_epsilon}")
         super().__post_init__()
 
     @property
@@ -222,9 +230,15 @@ class ResNet(Network):
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """[N, H, W, C] -> logits [N, classes]; there are no side heads."""
         kernel_init = self.kernel_init(INITIALIZERS["he"])
-        batch_norm: dict[str, Any] = {"group": self.batch_norm_group}
+        batch_norm: dict[str, Any] = {
+            "group": self.batch_norm_group,
+            "epsilon": self.batch_norm_epsilon,
+        }
         weights: dict[str, Any] = {"kernel_init": kernel_init, **self.types}
-        conv: Callable[..., Conv] = partial(Conv, bias=False, batch_norm=batch_norm, **weights)
+        conv: Callable[..., Conv] = partial(
+            Conv, bias=self.conv_bias == "all", batch_norm=batch_norm, **weights
+        )
+        conv1 = partial(conv, bias=self.conv_bias != "none", name="conv1")
         norm: Callable[..., BatchNorm] = partial(BatchNorm, **batch_norm, **self.types)
         unit = partial(
             nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,
@@ -242,12 +256,10 @@ class ResNet(Network):
         )
 
         if self.stem == "imagenet":
-            x = conv(self.channels(self.features[0]), (7, 7), stride=2, pad=3, name="conv1")(
-                images, train
-            )
+            x = conv1(self.channels(self.features[0]), (7, 7), stride=2, pad=3)(images, train)
             x = MaxPool(3, 2, **POOL1[self.pool1], name="pool1")(nn.relu(x))
         else:
-            x = conv(self.channels(self.features[0]), (3, 3), pad=1, name="conv1")(images, train)
+            x = conv1(self.channels(self.features[0]), (3, 3), pad=1)(images, train)
             x = nn.relu(x)
         for stage, (count, features) in enumerate(zip(self.stages, self.features, strict=True)):
             for index in range(count):
@@ -279,7 +291,7 @@ TABLE_1 = "He et al. 2016a, Table 1"
 SECTION_4_1 = "He et al. 2016a, Table 1, shortcuts of section 4.1"
 SECTION_5 = "He et al. 2016b, section 5; units of each stage as in the authors' released code"
 # Name, depth, fields, source, printed FLOPs (which are multiply-adds; "" if none are printed).
-IMAGENET: tuple[tuple[str, int, dict[str, str], str, str], ...] = (
+IMAGENET: tuple[tuple[str, int, dict[str, Any], str, str], ...] = (
     ("plain18", 18, {"shortcut": "none"}, TABLE_1, "1.8×10⁹"),
     ("resnet18_A", 18, {"shortcut": "A"}, SECTION_4_1, "1.8×10⁹"),
     ("resnet18_B", 18, {"shortcut": "B"}, SECTION_4_1, ""),
@@ -295,22 +307,47 @@ IMAGENET: tuple[tuple[str, int, dict[str, str], str, str], ...] = (
     ("resnet152_v1", 152, {"stride_in": "1x1"}, TABLE_1, "11.3×10⁹"),
     ("resnet152_v1_5", 152, {"stride_in": "3x3", "pool1": "torch"}, TABLE_1, ""),
     ("resnet200_preact", 200, {"unit": "preact", "pool1": "torch"}, SECTION_5, ""),
+    ("resnet50_caffe", 50, {"conv_bias": "conv1"}, f"{TABLE_1}; the authors' Caffe file", ""),
+    *(
+        (
+            f"resnet{depth}_keras",
+            depth,
+            {"conv_bias": "all", "batch_norm_epsilon": 1.001e-5, "pool1": "torch"},
+            f"{TABLE_1}; Keras applications",
+            "",
+        )
+        for depth in (50, 101, 152)
+    ),
+)
+POOL1_PADDED = (
+    "The max pool after conv1 pads by 1 on all sides, as in Torch; the authors' does not pad."
 )
 V1_5_DEVIATIONS = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
     "1×1 layer.",
-    "The max pool after conv1 pads by 1 on all sides, as in Torch; the authors' does not pad.",
+    POOL1_PADDED,
 )
+BIAS_DEVIATIONS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "conv1": ("conv1 has a bias before its batch norm, as in the authors' Caffe file.",),
+    "all": (
+        "Every convolution has a bias before its batch norm, whose epsilon is 1.001e-5.",
+        POOL1_PADDED,
+    ),
+}
 
 
-def _imagenet(depth: int, fields: dict[str, str], source: str, multiply_adds: str) -> Preset:
+def _imagenet(depth: int, fields: dict[str, Any], source: str, multiply_adds: str) -> Preset:
     block, stages = IMAGENET_STAGES[depth]
     size = {"input": (224, 224, 3), "num_classes": 1000}
+    strided_3x3 = fields.get("stride_in") == "3x3"
     return Preset(
         ResNet,
         {**size, "block": block, "stages": stages, **fields},
         source,
-        deviations=V1_5_DEVIATIONS if fields.get("stride_in") == "3x3" else (),
+        deviations=V1_5_DEVIATIONS
+        if strided_3x3
+        else BIAS_DEVIATIONS[fields.get("conv_bias", "none")],
         published={"multiply_adds": multiply_adds} if multiply_adds else {},
     )
 
