@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from models import alexnet, cuda_convnet, densenet, inception, lecture, lenet, nin, resnet, vgg
+from models import (
+    alexnet,
+    cuda_convnet,
+    densenet,
+    inception,
+    lecture,
+    lenet,
+    nin,
+    resnet_presets,
+    vgg,
+)
 from models.layers import INITIALIZERS
 from models.network import Network, Outputs
 from models.presets import Preset
@@ -42,7 +52,7 @@ NETWORKS: dict[str, Preset] = {
     **nin.PRESETS,
     **inception.PRESETS,
     **lecture.PRESETS,
-    **resnet.PRESETS,
+    **resnet_presets.PRESETS,
     **densenet.PRESETS,
 }
 

@@ -3,7 +3,7 @@
 import house
 import pytest
 
-COMMANDS = {"train", "evaluate", "reproduce", "describe", "predict", "benchmarks"}
+COMMANDS = {"train", "convert", "evaluate", "reproduce", "describe", "predict", "benchmarks"}
 FOLDERS = sorted(room for room in house.rooms() if (house.ROOT / room).is_dir())
 
 

@@ -10,6 +10,7 @@ import pytest
 import describe
 import studies
 from configs import files
+from conversion.sources import SOURCES
 from reproduction import sweep
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,6 +66,14 @@ def test_studies_are_there(words: list[str], monkeypatch: pytest.MonkeyPatch) ->
         data = given.get("data", next(iter(study.scales)))
         labels = [run.label for run in study.scale(data).runs]
         assert fnmatch.filter(labels, given.get("runs", "*"))
+
+
+@pytest.mark.parametrize("words", of("convert.py"), ids=" ".join)
+def test_conversions_are_supported(words: list[str]) -> None:
+    given = flags(words)
+    if "list" not in given:
+        networks = SOURCES[given["source"]].networks
+        assert ("to" in given) != (given.get("network") in networks)
 
 
 def test_the_map_names_what_is_there() -> None:

@@ -25,7 +25,7 @@ from jax.extend.core import jaxprs_in_params
 
 import models
 from inspection import cost
-from models import resnet
+from models import resnet, resnet_presets
 
 SMALL = {"name": "resnet20_cifar10_A", "input": (8, 8, 3), "width": 0.25, "stages": (1, 1, 1)}
 
@@ -365,7 +365,7 @@ def test_bfloat16_is_near_float32() -> None:
     assert 0 < error < 0.05 * expected.std()
 
 
-@pytest.mark.parametrize("name", [name for name in resnet.PRESETS if "v1_5" not in name])
+@pytest.mark.parametrize("name", [name for name in resnet_presets.PRESETS if "v1_5" not in name])
 def test_depth_is_that_of_the_name(name: str) -> None:
     network = models.create({"name": name})
     assert isinstance(network, resnet.ResNet)
