@@ -79,7 +79,7 @@ def test_a_workdir_answers_as_caffe_would(
 
     # Caffe: red and blue change places, then the mean of the same pixels is subtracted. Test
     # images are the middle 224 of 256 pixels, from the 17th on.
-    blue_first = images[..., ::-1].astype(np.float32)
+    blue_first: Any = images[..., ::-1].astype(np.float32)
     pixel = np.array([104, 117, 123.5], np.float32)[None, None]
     removed = MEAN[:, 16:240, 16:240].transpose(1, 2, 0) if mean == "image" else pixel
     blue_first = blue_first - removed[None]
