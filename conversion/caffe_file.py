@@ -81,15 +81,17 @@ def read_mean(path: pathlib.Path) -> np.ndarray:
 
 
 def write_net(path: pathlib.Path, net: CaffeNet) -> None:
-    """Writes a `.caffemodel` of version 2. Raises UserError if it cannot be written."""
+    """Writes a `.caffemodel` of version 2, whole or not. Raises UserError if it cannot."""
     name_number, blobs_number = NAME_AND_BLOBS[NET_LAYERS_V2]
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        with path.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(_chunk(NET_NAME, net.name.encode()))
             for layer, blobs in net.layers.items():
                 parts = [_chunk(name_number, layer.encode())]
                 parts += [_chunk(blobs_number, _encoded(blob)) for blob in blobs]
                 file.write(_chunk(NET_LAYERS_V2, b"".join(parts)))
+        partial.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -147,8 +147,9 @@ def arrays_of(net: CaffeNet) -> dict[str, np.ndarray]:
                 )
             weight = arrays[2][0]
             # Multiplying by 1 keeps the bits; Caffe multiplies by the reciprocal too.
-            factor = np.float32(1) / weight if weight else np.float32(0)
-            arrays = [arrays[0] * factor, arrays[1] * factor]
+            with np.errstate(over="ignore", invalid="ignore"):  # `take` refuses the result
+                factor = np.float32(1) / weight if weight else np.float32(0)
+                arrays = [arrays[0] * factor, arrays[1] * factor]
         for number, array in enumerate(arrays):
             found[f"{layer}/{number}"] = array
     return found

@@ -63,11 +63,12 @@ def read(path: pathlib.Path) -> Layers:
 def write(path: pathlib.Path, layers: Layers) -> None:
     """Writes a `.h5` of the older layout, which every version of Keras loads by name.
 
-    Raises UserError if it cannot be written.
+    Whole or not at all. Raises UserError if it cannot be written.
     """
     library = h5py()
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        with library.File(path, "w") as file:
+        with library.File(partial, "w") as file:
             file.attrs[NAMES] = [name.encode() for name in layers]
             for name, arrays in layers.items():
                 weights = [f"{name}/{number}".encode() for number in range(len(arrays))]
@@ -75,6 +76,7 @@ def write(path: pathlib.Path, layers: Layers) -> None:
                 group.attrs[WEIGHTS] = weights
                 for weight, array in zip(weights, arrays, strict=True):
                     group.create_dataset(weight, data=array)
+        partial.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 

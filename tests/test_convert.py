@@ -106,6 +106,8 @@ def test_there_and_back_is_the_same_file(
     assert kept["arrays"]["params/conv4/bias"] == "conv4-1024/1"
     convert.export("caffe", workdir, again)
     assert again.read_bytes() == weights.read_bytes()
+    with pytest.raises(UserError, match=r"nowhere/out.caffemodel: cannot be written \(No such"):
+        convert.export("caffe", workdir, tmp_path / "nowhere" / "out.caffemodel")
     with pytest.raises(UserError, match=r"run holds a run; choose another folder"):
         convert.convert("caffe", weights, NAME, workdir, mean_pixel="0,0,0")
     with pytest.raises(UserError, match=r"--network=nin_imagenet: valid names: vgg_D, vgg_E, res"):

@@ -290,6 +290,6 @@ def changed(layers: dict[str, list[np.ndarray]], what: str) -> None:
 def test_what_does_not_fit_is_refused_by_name(what: str, said: str) -> None:
     table, shapes, layers = arrays()
     changed(layers, what)
-    with np.errstate(over="ignore"), pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=said) as caught:
         take(table, shapes, caffe_layers.arrays_of(CaffeNet("", layers)))
     assert "\n" not in str(caught.value)
