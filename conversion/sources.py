@@ -1,7 +1,7 @@
 """The frameworks whose weights are converted: what each file must hold, and how images enter.
 
 A source reads a file into arrays by name and writes them back; its table says which array is which
-of ours. Images are red, green, blue in 0..255 here; `mean` is in that order too.
+of ours. Images are red, green, blue in 0..255 here, and means are in that order too.
 """
 
 import dataclasses
@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from conversion import caffe_file, caffe_layers, keras_file, keras_layers
+from augmentations.recipe import Statistics
+from conversion import (
+    caffe_file,
+    caffe_layers,
+    keras_file,
+    keras_layers,
+    torch_file,
+    torch_layers,
+)
 from conversion.table import Row
 from errors import UserError
 from models import Network
@@ -20,19 +28,48 @@ Pixel = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images enter: config.data.normalize, and the statistics of its calls."""
+
+    normalize: tuple[str, ...]
+    statistics: Statistics
+
+    def __str__(self) -> str:
+        numbers = [
+            ", ".join(f"{number:.6g}" for number in array)
+            for arrays in self.statistics.values()
+            for array in arrays
+        ]
+        return f"{', '.join(self.normalize)} of {'; '.join(numbers)}"
+
+
+def less_mean(mean: Pixel) -> Preprocessing:
+    """Pixels in 0..255 less their mean."""
+    return Preprocessing(("channel_mean()",), {"channel_mean": (np.array(mean, np.float32),)})
+
+
+def standardised(mean: Pixel, sd: Pixel) -> Preprocessing:
+    """Pixels in 0..1, less their mean, divided by their standard deviation."""
+    statistics = np.array(mean, np.float32), np.array(sd, np.float32)
+    return Preprocessing(("scale()", "mean_sd()"), {"mean_sd": statistics})
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A framework.
 
-    networks: those supported, by our names, and the mean pixel that each subtracts; None: the mean
-        is in another file, which the user gives.
+    networks: those supported, by our names, and the preprocessing of each; None: its mean is in
+        another file, which the user gives.
     read: (file, name, network) -> arrays by their names. write: (file, name, arrays).
     rows: the table of a network.
+    less_mean: whether its networks only subtract a mean, of which the user may give another.
     """
 
-    networks: Mapping[str, Pixel | None]
+    networks: Mapping[str, Preprocessing | None]
     read: Callable[[pathlib.Path, str, Network], Arrays]
     write: Callable[[pathlib.Path, str, Arrays], None]
     rows: Callable[[str, Network], list[Row]]
+    less_mean: bool = True
 
     def require(self, name: str) -> None:
         """Raises UserError, with the valid names, if the network is not supported."""
@@ -42,8 +79,14 @@ class Source:
 
 # The mean pixel of ImageNet that Simonyan and Zisserman subtract, and Keras after them; and
 # GoogLeNet's in Caffe's definition. Both are printed blue first there.
-VGG_MEAN: Pixel = (123.68, 116.779, 103.939)
-GOOGLENET_MEAN: Pixel = (123.0, 117.0, 104.0)
+VGG_MEAN = less_mean((123.68, 116.779, 103.939))
+GOOGLENET_MEAN = less_mean((123.0, 117.0, 104.0))
+# torchvision's and timm's mean and deviation of ImageNet.
+TORCHVISION = standardised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# What torchvision's `transform_input` makes of images that are standardised so: its GoogLeNet came
+# from TensorFlow, with pixels in -1..1. The two steps are one.
+TRANSFORM_INPUT = standardised((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+TRANSFORMING = ("googlenet_torchvision", "googlenet_torchvision_with_aux")
 
 
 def _read_caffe(path: pathlib.Path, name: str, network: Network) -> Arrays:
@@ -70,7 +113,23 @@ def _write_keras(path: pathlib.Path, name: str, arrays: Arrays) -> None:
     keras_file.write(path, keras_layers.layers_of(arrays))
 
 
+def _read_torchvision(path: pathlib.Path, name: str, network: Network) -> Arrays:
+    return torch_layers.arrays_of(torch_file.read(path))
+
+
+def _write_torchvision(path: pathlib.Path, name: str, arrays: Arrays) -> None:
+    torch_file.write(path, arrays)
+
+
 SOURCES: dict[str, Source] = {
+    "torchvision": Source(
+        dict.fromkeys(torch_layers.NAMES, TORCHVISION)
+        | dict.fromkeys(TRANSFORMING, TRANSFORM_INPUT),
+        _read_torchvision,
+        _write_torchvision,
+        torch_layers.rows,
+        less_mean=False,
+    ),
     "caffe": Source(
         {
             "alexnet_caffe": None,

@@ -29,13 +29,15 @@ SHORT_SIDE = 256  # of test images before the central cut, as the sources' autho
 PROVENANCE = "source.json"
 
 
-def config_of(name: str, heads: tuple[str, ...], side: int, normalize: str) -> ConfigDict:
-    """The config of a converted network. normalize: a call string, "channel_mean()"."""
+def config_of(
+    name: str, heads: tuple[str, ...], side: int, normalize: tuple[str, ...]
+) -> ConfigDict:
+    """The config of a converted network. normalize: call strings, ("channel_mean()",)."""
     config = base()
     config.model.name = name
     config.data.name = DATA
     config.data.size, config.data.short_side = side, SHORT_SIDE
-    config.data.normalize = (normalize,)
+    config.data.normalize = normalize
     config.loss.weights = {"main": 1.0, **dict.fromkeys(heads, 0.3)}
     config.eval.heads = heads
     config.optimizer = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}

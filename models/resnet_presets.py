@@ -37,6 +37,16 @@ IMAGENET: tuple[tuple[str, int, dict[str, Any], str, str], ...] = (
     ("resnet152_v1", 152, {"stride_in": "1x1"}, TABLE_1, "11.3×10⁹"),
     ("resnet152_v1_5", 152, {"stride_in": "3x3", "pool1": "torch"}, TABLE_1, ""),
     ("resnet200_preact", 200, {"unit": "preact", "pool1": "torch"}, SECTION_5, ""),
+    *(
+        (
+            f"resnet{depth}_torchvision",
+            depth,
+            {"shortcut": "B", "pool1": "torch"},
+            f"{SECTION_4_1}; torchvision",
+            "",
+        )
+        for depth in (18, 34)
+    ),
     ("resnet50_caffe", 50, {"conv_bias": "conv1"}, f"{TABLE_1}; the authors' Caffe file", ""),
     *(
         (
@@ -52,32 +62,32 @@ IMAGENET: tuple[tuple[str, int, dict[str, Any], str, str], ...] = (
 POOL1_PADDED = (
     "The max pool after conv1 pads by 1 on all sides, as in Torch; the authors' does not pad."
 )
-V1_5_DEVIATIONS = (
+STRIDED_3X3 = (
     "The 3×3 layer of the first bottleneck of conv3 to conv5 has the stride of 2, not its first "
-    "1×1 layer.",
-    POOL1_PADDED,
+    "1×1 layer."
 )
-BIAS_DEVIATIONS: dict[str, tuple[str, ...]] = {
+BIASES: dict[str, tuple[str, ...]] = {
     "none": (),
     "conv1": ("conv1 has a bias before its batch norm, as in the authors' Caffe file.",),
-    "all": (
-        "Every convolution has a bias before its batch norm, whose epsilon is 1.001e-5.",
-        POOL1_PADDED,
-    ),
+    "all": ("Every convolution has a bias before its batch norm, whose epsilon is 1.001e-5.",),
 }
+
+
+def _deviations(fields: dict[str, Any]) -> tuple[str, ...]:
+    strided = (STRIDED_3X3,) if fields.get("stride_in") == "3x3" else ()
+    # The authors' nets of 2016 are for Torch.
+    padded = fields.get("pool1") == "torch" and "unit" not in fields
+    return strided + BIASES[fields.get("conv_bias", "none")] + ((POOL1_PADDED,) if padded else ())
 
 
 def _imagenet(depth: int, fields: dict[str, Any], source: str, multiply_adds: str) -> Preset:
     block, stages = IMAGENET_STAGES[depth]
     size = {"input": (224, 224, 3), "num_classes": 1000}
-    strided_3x3 = fields.get("stride_in") == "3x3"
     return Preset(
         ResNet,
         {**size, "block": block, "stages": stages, **fields},
         source,
-        deviations=V1_5_DEVIATIONS
-        if strided_3x3
-        else BIAS_DEVIATIONS[fields.get("conv_bias", "none")],
+        deviations=_deviations(fields),
         published={"multiply_adds": multiply_adds} if multiply_adds else {},
     )
 

@@ -135,7 +135,7 @@ def test_side_heads_come_along(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"source": "onnx"}, r"--source=onnx: valid names: caffe, keras"),
+        ({"source": "onnx"}, r"--format=onnx: valid names: torchvision, caffe, keras"),
         ({"name": "vgg_A"}, r"--network=vgg_A: valid names: alexnet_caffe, caffenet, vgg_D"),
         ({}, r"--mean_image is missing: the mean of nin_imagenet is not in its weights"),
         ({"mean_pixel": "1,2"}, r"--mean_pixel=1,2: expected BLUE,GREEN,RED"),

@@ -72,7 +72,7 @@ def test_studies_are_there(words: list[str], monkeypatch: pytest.MonkeyPatch) ->
 def test_conversions_are_supported(words: list[str]) -> None:
     given = flags(words)
     if "list" not in given:
-        networks = SOURCES[given["source"]].networks
+        networks = SOURCES[given["format"]].networks
         assert ("to" in given) != (given.get("network") in networks)
 
 
