@@ -82,68 +82,58 @@ struct Walk {
   int64_t features;
 };
 
-// T neighbouring outputs, B vectors of features each.
-template <int T, int B>
+// One vector of features of T neighbouring outputs. (Two vectors at a time would load fewer inputs,
+// but the compiler then keeps sums in memory: two thirds of the speed.) Step: walk.in_step, for the
+// compiler to know, which then needs no registers for addresses; 0: any.
+template <int T, int Step>
 void tile(const Walk& walk, const float* in, const float* packed, float* out, int64_t features) {
-  Vec sums[T][B] = {};
-  const int64_t block = walk.tap_rows * walk.run * kLanes;
+  const int64_t step = Step ? Step : walk.in_step;
+  Vec sums[T] = {};
   for (int64_t i = 0; i < walk.tap_rows; ++i) {
     const float* x = in + i * walk.in_tap_row;
     const float* w = packed + i * walk.run * kLanes;
     for (int64_t r = 0; r < walk.run; ++r) {
-      Vec weights[B];
-#pragma GCC unroll 4
-      for (int b = 0; b < B; ++b) weights[b] = load(w + b * block + r * kLanes);
+      const Vec weights = load(w + r * kLanes);
 #pragma GCC unroll 32
-      for (int t = 0; t < T; ++t) {
-        const float seen = x[t * walk.in_step + r];
-#pragma GCC unroll 4
-        for (int b = 0; b < B; ++b) sums[t][b] += seen * weights[b];
-      }
+      for (int t = 0; t < T; ++t) sums[t] += x[t * step + r] * weights;
     }
   }
 #pragma GCC unroll 32
-  for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 4
-    for (int b = 0; b < B; ++b) {
-      store(out + t * walk.out_step + b * kLanes, sums[t][b], features - b * kLanes);
-    }
-  }
+  for (int t = 0; t < T; ++t) store(out + t * walk.out_step, sums[t], features);
 }
 
-// Calls tile<count, B>, where count is at most T.
-template <int T, int B>
+// Calls tile<count, Step>, where count is at most T.
+template <int T, int Step>
 inline void tile_of(int64_t count, const Walk& walk, const float* in, const float* packed,
                     float* out, int64_t features) {
   if constexpr (T > 1) {
-    if (count < T) return tile_of<T - 1, B>(count, walk, in, packed, out, features);
+    if (count < T) return tile_of<T - 1, Step>(count, walk, in, packed, out, features);
   }
-  tile<T, B>(walk, in, packed, out, features);
+  tile<T, Step>(walk, in, packed, out, features);
 }
 
-template <int B>
-void convolve_block(const Walk& walk, const float* in, const float* packed, float* out,
-                    int64_t features) {
-  constexpr int kTile = std::min(16, kRegisters / B);
+template <int Step>
+void convolve_step(const Walk& walk, const float* in, const float* packed, float* out) {
+  constexpr int kTile = std::min(16, kRegisters);
   const int64_t tiles = (walk.columns + kTile - 1) / kTile;
-  for (int64_t p = 0; p < walk.rows; ++p) {
-    for (int64_t k = 0; k < tiles; ++k) {  // tiles of nearly equal width
-      const int64_t q = walk.columns * k / tiles, end = walk.columns * (k + 1) / tiles;
-      tile_of<kTile, B>(end - q, walk, in + p * walk.in_row + q * walk.in_step, packed,
-                        out + p * walk.out_row + q * walk.out_step, features);
+  for (int64_t f = 0; f < walk.features; f += kLanes, packed += walk.tap_rows * walk.run * kLanes) {
+    for (int64_t p = 0; p < walk.rows; ++p) {
+      for (int64_t k = 0; k < tiles; ++k) {  // tiles of nearly equal width
+        const int64_t q = walk.columns * k / tiles, end = walk.columns * (k + 1) / tiles;
+        tile_of<kTile, Step>(end - q, walk, in + p * walk.in_row + q * walk.in_step, packed,
+                             out + p * walk.out_row + q * walk.out_step + f, walk.features - f);
+      }
     }
   }
 }
 
 // packed: blocks of kLanes features, each [tap_rows, run, kLanes].
 void convolve(const Walk& walk, const float* in, const float* packed, float* out) {
-  const int64_t block = walk.tap_rows * walk.run * kLanes;
-  int64_t f = 0;
-  for (; f + kLanes < walk.features; f += 2 * kLanes) {
-    convolve_block<2>(walk, in, packed + f / kLanes * block, out + f, walk.features - f);
-  }
-  if (f < walk.features) {
-    convolve_block<1>(walk, in, packed + f / kLanes * block, out + f, walk.features - f);
+  switch (walk.in_step) {
+    case 16: return convolve_step<16>(walk, in, packed, out);
+    case 32: return convolve_step<32>(walk, in, packed, out);
+    case 64: return convolve_step<64>(walk, in, packed, out);
+    default: return convolve_step<0>(walk, in, packed, out);
   }
 }
 
@@ -285,46 +275,37 @@ class InputGradient {
   std::vector<std::vector<float>> packed_;
 };
 
-// Adds to R rows of `sums` (rows are `features` apart, rounded up to whole vectors).
-template <int R, int B>
+// Adds to one vector of features of R rows of `sums` (rows are `features` apart, rounded up to whole
+// vectors).
+template <int R>
 void outer(const float* x, int64_t in_row, int64_t in_step, const float* g, int64_t rows,
            int64_t columns, int64_t features, float* sums) {
-  Vec total[R][B];
+  Vec total[R];
 #pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int b = 0; b < B; ++b) total[r][b] = load(sums + r * features + b * kLanes);
-  }
+  for (int r = 0; r < R; ++r) total[r] = load(sums + r * features);
   for (int64_t p = 0; p < rows; ++p) {
     const float* seen = x + p * in_row;
     for (int64_t q = 0; q < columns; ++q, seen += in_step, g += features) {
-      Vec back[B];
-#pragma GCC unroll 4
-      for (int b = 0; b < B; ++b) back[b] = load(g + b * kLanes);
+      const Vec back = load(g);
 #pragma GCC unroll 32
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-        for (int b = 0; b < B; ++b) total[r][b] += seen[r] * back[b];
-      }
+      for (int r = 0; r < R; ++r) total[r] += seen[r] * back;
     }
   }
 #pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int b = 0; b < B; ++b) store(sums + r * features + b * kLanes, total[r][b], kLanes);
-  }
+  for (int r = 0; r < R; ++r) store(sums + r * features, total[r], kLanes);
 }
 
-template <int R, int B>
+// Calls outer<count>, where count is at most R.
+template <int R>
 inline void outer_of(int64_t count, const float* x, int64_t in_row, int64_t in_step,
                      const float* g, int64_t rows, int64_t columns, int64_t features,
                      float* sums) {
   if constexpr (R > 1) {
     if (count < R) {
-      return outer_of<R - 1, B>(count, x, in_row, in_step, g, rows, columns, features, sums);
+      return outer_of<R - 1>(count, x, in_row, in_step, g, rows, columns, features, sums);
     }
   }
-  outer<R, B>(x, in_row, in_step, g, rows, columns, features, sums);
+  outer<R>(x, in_row, in_step, g, rows, columns, features, sums);
 }
 
 class FilterGradient {
@@ -373,22 +354,16 @@ class FilterGradient {
 
  private:
   void add(const float* x, const float* g, float* sums) const {
-    int64_t f = 0;
-    for (; f + kLanes < features_; f += 2 * kLanes) add_block<2>(x, g + f, sums + f);
-    if (f < features_) add_block<1>(x, g + f, sums + f);
-  }
-
-  template <int B>
-  void add_block(const float* x, const float* g, float* sums) const {
-    constexpr int kRows = kRegisters / B;
     const int64_t run = window_.width * in_.channels, row = columns_ * in_.channels;
-    const int64_t blocks = (run + kRows - 1) / kRows;
-    for (int64_t i = 0; i < window_.height; ++i) {
-      for (int64_t k = 0; k < blocks; ++k) {
-        const int64_t r = run * k / blocks, end = run * (k + 1) / blocks;
-        outer_of<kRows, B>(end - r, x + i * row + r, window_.stride * row,
-                           window_.stride * in_.channels, g, out_.height, out_.width, features_,
-                           sums + (i * run + r) * features_);
+    const int64_t blocks = (run + kRegisters - 1) / kRegisters;
+    for (int64_t f = 0; f < features_; f += kLanes) {
+      for (int64_t i = 0; i < window_.height; ++i) {
+        for (int64_t k = 0; k < blocks; ++k) {
+          const int64_t r = run * k / blocks, end = run * (k + 1) / blocks;
+          outer_of<kRegisters>(end - r, x + i * row + r, window_.stride * row,
+                               window_.stride * in_.channels, g + f, out_.height, out_.width,
+                               features_, sums + (i * run + r) * features_ + f);
+        }
       }
     }
   }
