@@ -104,6 +104,8 @@ def test_the_command_of_a_run_is_read_back_as_its_config(name: str) -> None:
             words = shlex.split(run.command(3, "somewhere"))[2:]
             given = dict(word.removeprefix("--").split("=", 1) for word in words)
             assert given.pop("workdir") == "somewhere"
+            if run.starts_from:  # the runner fills it in
+                assert given.pop("config.init.from") == run.place(run.starts_from, 3)
             config = given.pop("config")
             fields = {key.removeprefix("config."): files.literal(v) for key, v in given.items()}
             assert files.resolve(config, fields, ROOT).to_dict() == run.resolve(3).to_dict()
