@@ -24,7 +24,7 @@ Names = Callable[[str], str]  # the name of a layer there, from ours
 COUNT = ".num_batches_tracked"
 KINDS = {"kernel": "weight", "bias": "bias", "scale": "weight"}
 STATISTICS = {"mean": "running_mean", "var": "running_var"}
-# Before 2017 torch allowed dots in names: norm.1 is norm1.
+# torch allowed dots in names until 2017: norm.1 is norm1.
 OLDER_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)")
 
 _ALEXNET = {
