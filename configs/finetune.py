@@ -6,7 +6,8 @@ hardware  two CPU cores: seconds for LeNet-5
 paper     none; the three recipes of lectures. Few labels: the head alone (train=head). Some: the
           last stage too (train=last_stage). Many: all layers, the old ones at a tenth of the rate
           (train=all)
-here      studies/transfer.py compares the recipes, and training from scratch
+here      studies/transfer.py compares the recipes with training from scratch: on digits, LeNet-5's
+          eight classes of Fashion-MNIST are no help (results/transfer)
 deviates  the network, its loss, the size of images and their normalisation are the source's, with
           the source's own statistics. The classifiers start anew. Batch norms keep the source's
           statistics but for train=all
