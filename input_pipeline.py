@@ -27,10 +27,10 @@ import data
 from augmentations import recipe as recipes
 from augmentations.recipe import Recipe
 from data.loader import Loader
-from engines.resident import Part, Resident, load_part
+from engines.resident import Part, Resident, load_part, of_each_class
 from engines.streaming import Streaming
 from errors import UserError
-from randomness import Purpose, host_draws, key
+from randomness import Purpose, key
 from sharding import Batch, replicate, sharded, to_host
 
 Inputs = dict[str, Any]
@@ -301,25 +301,6 @@ def labelled(config: Any, dataset: data.Dataset, whole: Part) -> Part:
     # From the images that training would have without the field.
     there = fields.train_images or len(whole.labels) - fields.validation
     return of_each_class(whole[:there], fields.labels_a_class, dataset, config.seed)
-
-
-def of_each_class(part: Part, count: int, dataset: data.Dataset, seed: int) -> Part:
-    """`count` images of each class of a part, drawn by the seed, in the part's order.
-
-    Of the same seed, fewer labels are a part of more. Raises UserError if a class has less.
-    """
-    chosen = []
-    for label in range(dataset.classes):
-        rows = np.flatnonzero(part.labels == label)
-        if len(rows) < count:
-            name = dataset.class_names or map(str, range(dataset.classes))
-            raise UserError(
-                f"config.data.labels_a_class={count}: {dataset.name} has {len(rows)} training "
-                f"images of the class {tuple(name)[label]}"
-            )
-        order = host_draws(seed, Purpose.LABELS, label).permutation(len(rows))
-        chosen.append(rows[order[:count]])
-    return part[np.sort(np.concatenate(chosen))]
 
 
 def engine_of(fields: Any, dataset: data.Dataset) -> str:

@@ -67,6 +67,7 @@ from training import (
     estimates,
     field_help,
     metrics,
+    plan,
     progress,
     starting_weights,
     topology,
@@ -115,9 +116,9 @@ def dry_run(config: ConfigDict, *, on: str | None = None) -> None:
     """
     mesh = sharding.create_mesh(topology.devices(on) if on else None)
     run = experiments.create(config, mesh, data=False)
-    description = describe(run, starting_weights.adopt(run))
+    description = plan.describe(run, starting_weights.adopt(run))
     print(json.dumps(config.to_dict(), indent=1, ensure_ascii=False))
-    print_plan(run, description, "none, this is a dry run")
+    plan.show(run, description, "none, this is a dry run")
     # Backward, the gradients of inputs and of weights cost a forward pass each.
     images = run.steps * config.batch_size
     print(
@@ -146,7 +147,7 @@ def train_and_evaluate(
     mesh = sharding.create_mesh()
     run = experiments.create(config, mesh, data_dir)
     start = starting_weights.adopt(run, workdir)
-    description = describe(run, start)
+    description = plan.describe(run, start)
     writes = jax.process_index() == 0  # of several processes, one writes and prints
 
     with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
@@ -163,7 +164,7 @@ def train_and_evaluate(
         if config.data.on_damage == "skip":
             run.pipeline.keep_damage(workdir)
         if writes:
-            print_plan(run, description, workdir)
+            plan.show(run, description, workdir)
 
         with Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints:
             # Restore, or start; the rows so far must be there, and the same machine.
@@ -383,38 +384,6 @@ def is_finite(state: TrainState) -> jax.Array:
     kept = (state.params, state.batch_stats, state.opt_state, state.averages)
     floats = [x for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
-
-
-def describe(run: Experiment, start: starting_weights.Start | None = None) -> dict[str, Any]:
-    """The keys of result.json that describe the run; "init" if it starts from other weights."""
-    return {
-        "network": run.config.model.name,
-        "params": run.traced.cost.params,
-        "multiply_adds": run.multiply_adds,
-        "data": run.config.data.name,
-        "seed": run.config.seed,
-        **({"init": start.provenance} if start else {}),
-    }
-
-
-def print_plan(
-    run: Experiment, description: Mapping[str, Any], workdir: pathlib.Path | str
-) -> None:
-    """Says what will run, before it does."""
-    shape = "×".join(map(str, run.pipeline.image_shape))
-    examples = ", ".join(f"{n:,} {split}" for split, n in run.pipeline.examples.items())
-    device = jax.devices()[0]
-    print(
-        f"network  {description['network']}: {description['params']:,} parameters, "
-        f"{description['multiply_adds']:,} multiply-adds an image of {shape}\n"
-        f"data     {description['data']}: {examples}\n"
-        f"devices  {jax.device_count()} × {device.device_kind}, {jax.process_count()} process(es)\n"
-        f"steps    {run.steps:,} of {run.config.batch_size} images, "
-        f"{run.steps / run.pipeline.steps_per_epoch:.4g} epochs\n"
-        f"{starting_weights.line(description['init']) if 'init' in description else ''}"
-        f"workdir  {workdir}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

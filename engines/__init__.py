@@ -1,4 +1,4 @@
 """The two sources of batches for input_pipeline: resident and streaming.
 
-May import augmentations, data, randomness, sharding.
+May import augmentations, data, errors, randomness, sharding.
 """

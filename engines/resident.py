@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from data.catalog import Dataset
 from data.loader import Loader
 from engines.streaming import CHUNK, evenly_spaced
-from randomness import epoch_order
-from sharding import replicate, replicated, shard, sharded
+from errors import UserError
+from randomness import Purpose, epoch_order, host_draws
+from sharding import replicate, shard, sharded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,25 @@ class Part:
     def __getitem__(self, rows: slice | np.ndarray) -> "Part":
         """The images of a slice, or of these indices."""
         return Part(self.images[rows], self.labels[rows], self.intact[rows])
+
+
+def of_each_class(part: Part, count: int, dataset: Dataset, seed: int) -> Part:
+    """`count` images of each class of a part, drawn by the seed, in the part's order.
+
+    Of the same seed, fewer labels are a part of more. Raises UserError if a class has less.
+    """
+    chosen = []
+    for label in range(dataset.classes):
+        rows = np.flatnonzero(part.labels == label)
+        if len(rows) < count:
+            name = dataset.class_names or map(str, range(dataset.classes))
+            raise UserError(
+                f"config.data.labels_a_class={count}: {dataset.name} has {len(rows)} training "
+                f"images of the class {tuple(name)[label]}"
+            )
+        order = host_draws(seed, Purpose.LABELS, label).permutation(len(rows))
+        chosen.append(rows[order[:count]])
+    return part[np.sort(np.concatenate(chosen))]
 
 
 def load_part(loader: Loader, shape: tuple[int, int, int]) -> Part:
@@ -53,16 +74,6 @@ def gather(
     rows = jax.lax.dynamic_slice_in_dim(inputs["order"], start, batch_size)
     rows = jax.lax.with_sharding_constraint(rows, sharded(mesh))
     return inputs["images"][rows], inputs["labels"][rows]
-
-
-def shapes(images: int, shape: tuple[int, int, int], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and places of what `Resident.fetch` gives, for so many training images."""
-    whole = replicated(mesh)
-    return {
-        "images": jax.ShapeDtypeStruct((images, *shape), np.uint8, sharding=whole),
-        "labels": jax.ShapeDtypeStruct((images,), np.int32, sharding=whole),
-        "order": jax.ShapeDtypeStruct((images,), np.int32, sharding=whole),
-    }
 
 
 class Resident:

@@ -266,17 +266,6 @@ def gather(inputs: Mapping[str, Any], step: Any) -> tuple[jax.Array, jax.Array]:
     return inputs["images"], inputs["labels"]
 
 
-def shapes(
-    batch_size: int, shape: tuple[int, int, int], mesh: Mesh
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and places of what `Streaming.fetch` gives."""
-    rows = sharded(mesh)
-    return {
-        "images": jax.ShapeDtypeStruct((batch_size, *shape), np.uint8, sharding=rows),
-        "labels": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows),
-    }
-
-
 class Streaming:
     """Parts whose images are decoded when they are needed; an `input_pipeline.Engine`.
 

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 import sharding
-import train
 from models.layers import Conv
 from protocols import registry
 from randomness import Purpose, key
 from startup import compilation_cache, environment
 from tests.toy import lenet_config
-from training import experiment
+from training import experiment, plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "matplotlib", "tensorflow_datasets", "numpy"}
@@ -143,7 +142,7 @@ def test_a_network_is_traced_once_before_the_first_step(data_dir: str) -> None:
     config = lenet_config()
     with nn.intercept_methods(count):
         run = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
-        train.describe(run)
+        plan.describe(run)
         state = run.create_state()
     assert len(calls) == len(set(calls)) == 2  # LeNet-5's conv1 and conv2, each once
 

@@ -124,20 +124,25 @@ def _inputs(run: Experiment) -> tuple[Callable[[Any, Any], Batch], dict[str, Any
     height, width, channels = recipe.stored
     stored = (height or recipe.size, width or recipe.size, channels)
     gather: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
-    inputs: dict[str, Any]
     if input_pipeline.engine_of(config.data, run.pipeline.dataset) == "streaming":
-        gather = streaming.gather
-        inputs = {**streaming.shapes(config.batch_size, stored, mesh)}
+        gather, images, places = streaming.gather, config.batch_size, sharding.sharded(mesh)
     else:
         gather = functools.partial(resident.gather, batch_size=config.batch_size, mesh=mesh)
-        inputs = {**resident.shapes(run.pipeline.examples["train"], stored, mesh)}
+        images, places = run.pipeline.examples["train"], sharding.replicated(mesh)
+    shaped = functools.partial(jax.ShapeDtypeStruct, sharding=places)
+    inputs: dict[str, Any] = {
+        "images": shaped((images, *stored), np.uint8),
+        "labels": shaped((images,), np.int32),
+    }
+    if gather is not streaming.gather:
+        inputs["order"] = shaped((images,), np.int32)
     # Any two images give statistics of the right shapes.
-    images = np.random.default_rng(0).integers(0, 256, (2, *stored), np.uint8)
+    two = np.random.default_rng(0).integers(0, 256, (2, *stored), np.uint8)
     inputs["statistics"] = jax.tree.map(
         lambda part: jax.ShapeDtypeStruct(
             part.shape, part.dtype, sharding=sharding.replicated(mesh)
         ),
-        recipe.fit(lambda samples: [images]),
+        recipe.fit(lambda samples: [two]),
     )
     prepare = functools.partial(
         input_pipeline.prepare,
