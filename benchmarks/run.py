@@ -8,14 +8,16 @@ depth       ResNets of 20 to 164 layers; batch: ResNet-20 at 32 to 512 images
 start       seconds to the end of the first ResNet-56 step, with an empty and a full cache
 checkpoint  seconds that a save blocks the training loop, and that a restore takes, for ResNet-56
             and ResNet-50
-job         the whole run of `make train`
+job         the whole run of `make train`, and the same job as a PyTorch program (--against=torch)
+epoch       train.py on 50,000 images of CIFAR-10's shape; study: a seed of degradation on digits
 
 Each contestant is a process; they take turns, A B A B, `--rounds` times. The table has the smallest
 and the median time of a step, and processor seconds per step (of all cores), which depend little on
 other programs. The floor is the step's multiply-adds (backward counted as two forward passes) over
 the machine's rate in large matrix products. Writes results.md and results.json here, or at --out.
 
---against: torch (eager, channels-last), torch_compiled, flax (plain Flax).
+--against: torch (eager, channels-last), torch_compiled, flax (plain Flax), and this project with
+other choices: ours_together (ten steps a dispatch), ours_formulated and ours_xla (convolutions).
 --torch-python: a Python with PyTorch, if this one has none. For the speed of the input pipeline see
 benchmarks/pipeline_speed.py.
 """
@@ -25,7 +27,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,81 +38,25 @@ import jax.numpy as jnp
 
 import models
 import sharding
+from benchmarks import whole
 from benchmarks.cases import CASES, DEPTHS, TABLE
+from benchmarks.contestant import ROOT, Contestant
 from benchmarks.worker import CONTESTANTS
 from configs import files
 from inspection import cost
+from models import convolution
 from startup import environment, xla_settings
 from training import checkpoints, experiment
 from training.progress import table
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BURST = 0.1  # seconds of steps in a row, at least one: no waiting between them, as in training
 BATCHES = (32, 64, 128, 256, 512)  # of ResNet-20 in the rows "batch"
 STEPS_OF = {"train": TABLE, "evaluate": TABLE, "bfloat16": TABLE, "depth": DEPTHS}
-OTHERS = ("start", "checkpoint", "job")
+OTHERS = ("checkpoint", *whole.MEASURES)
 CHECKPOINTS = {  # 6.8 and 205 MB, with momentum
     "ResNet-56": "configs/resnet_cifar.py:depth=56,data=digits",
     "ResNet-50": "configs/resnet_imagenet.py:depth=50,data=imagenet2012,scale=paper",
 }
 Row = dict[str, Any]
-
-
-class Contestant:
-    """A process that takes steps on request; see benchmarks/worker.py."""
-
-    def __init__(self, python: str, name: str, words: Sequence[str], **variables: str):
-        self.name, self.burst = name, 1
-        self.seconds, self.processor = list[float](), list[float]()
-        # A file, since an unread pipe would fill up.
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.worker", name, *words],
-            cwd=ROOT,
-            env=os.environ | variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-        )
-
-    def start(self) -> dict[str, Any]:
-        """What it says after its first step; {} if it cannot run."""
-        said = self.answer()
-        if said:
-            self.step(counted=False)  # the first may still have been slow
-            self.burst = max(1, round(BURST / self.step(counted=False)))
-        return said
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer of the process; {} if it has ended."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {}
-
-    def complaint(self) -> str:
-        """The last line of its standard error."""
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-
-    def step(self, *, counted: bool = True) -> float:
-        """Takes a burst of steps; the seconds of one."""
-        assert self.process.stdin is not None
-        print(self.burst, file=self.process.stdin, flush=True)
-        answer = self.answer()
-        if not answer:
-            raise SystemExit(f"{self.name} failed in a step: {self.complaint()}")
-        seconds = answer["seconds"] / answer["steps"]
-        if counted:
-            self.seconds.append(seconds)
-            self.processor.append(answer["processor"] / answer["steps"])
-        return seconds
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def multiply_adds(network: str) -> int:
@@ -146,7 +91,9 @@ def steps(
     made = []
     for name in names:
         python = options.torch_python if name.startswith("torch") else sys.executable
-        made.append(Contestant(python, name, (network, mode, dtype, str(batch))))
+        form = name.removeprefix("ours_")
+        chosen = {convolution.VARIABLE: form} if form in convolution.FORMS else {}
+        made.append(Contestant(python, name, (network, mode, dtype, str(batch)), **chosen))
     running, versions = [], {}
     for contestant in made:  # which compile side by side
         started = contestant.start()
@@ -205,31 +152,6 @@ def shown(rows: Sequence[Row]) -> str:
     return table(cells)
 
 
-def start(options: argparse.Namespace) -> list[tuple[str, float]]:
-    """Seconds to the end of the first step with empty and full cache, and of each --help."""
-    del options
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for label in ("an empty cache", "a full cache", "a full cache, again"):
-            began = time.perf_counter()
-            made = Contestant(
-                sys.executable,
-                "ours",
-                ("resnet56", "train", "float32", "128"),
-                CONVNETS_CACHE=folder,
-            )
-            made.answer()
-            found.append(
-                (f"start to the first ResNet-56 step, {label}", time.perf_counter() - began)
-            )
-            made.close()
-    for command in ("train.py", "evaluate.py", "reproduce.py", "describe.py"):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, command, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
-        found.append((f"{command} --help", time.perf_counter() - began))
-    return found
-
-
 def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
     """Seconds that a save blocks the loop, until it is on disk, and that a restore takes."""
     found = []
@@ -256,24 +178,6 @@ def checkpoint(options: argparse.Namespace) -> list[tuple[str, float]]:
             (f"{name}: the save is on disk after", max(whole)),
             (f"{name}: a restore", restored),
         ]
-    return found
-
-
-def job(options: argparse.Namespace) -> list[tuple[str, float]]:
-    """Seconds of the command of `make train`: LeNet-5 on digits."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(min(2, options.rounds)):
-            began = time.perf_counter()
-            words = [
-                "--config=configs/lenet5.py:data=digits",
-                f"--workdir={folder}/{number}",
-                f"--data_dir={folder}/data",
-            ]
-            subprocess.run(
-                [sys.executable, "train.py", *words], cwd=ROOT, check=True, capture_output=True
-            )
-            found.append((f"LeNet-5 on digits, run {number + 1}", time.perf_counter() - began))
     return found
 
 
@@ -339,7 +243,7 @@ def main() -> None:
                 print(shown(found), flush=True)
                 rows += found
     seconds: list[tuple[str, float]] = []
-    measures: dict[str, Callable] = {"start": start, "checkpoint": checkpoint, "job": job}
+    measures: dict[str, Callable] = {"checkpoint": checkpoint, **whole.MEASURES}
     for kind in (kind for kind in only if kind in OTHERS):
         seconds += measures[kind](options)
 

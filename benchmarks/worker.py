@@ -17,6 +17,8 @@ import time
 CONTESTANTS = {
     "ours": "benchmarks.ours",
     "ours_together": "benchmarks.ours",
+    "ours_formulated": "benchmarks.ours",
+    "ours_xla": "benchmarks.ours",
     "flax": "benchmarks.plain_flax",
     "torch": "benchmarks.plain_torch",
     "torch_compiled": "benchmarks.plain_torch",
