@@ -267,8 +267,9 @@ def test_the_step_agrees_with_torch_to_1e_12(name: str) -> None:
         assert np.abs(value - other).max() <= 1e-12 * np.abs(other).max(), parameter
     statistics = flat(state.batch_stats)
     assert statistics.keys() == expected.stats.keys()
-    for place, value in statistics.items():
-        np.testing.assert_allclose(value, expected.stats[place].numpy(), rtol=1e-12, err_msg=place)
+    for place, value in statistics.items():  # relative to the largest: means may cancel to near 0
+        other = expected.stats[place].numpy()
+        assert np.abs(value - other).max() <= 1e-12 * np.abs(other).max(), place
 
 
 @pytest.mark.usefixtures("float64")
