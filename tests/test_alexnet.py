@@ -122,7 +122,7 @@ def test_lrn_constants_reach_the_layers():
 @pytest.mark.parametrize("first", [False, True])
 def test_dropout_comes_before_or_after_fc6(first):
     # All is dropped: a rate that configs may not have, so past the checks of models.create.
-    network = models.create({**TINY, "dropout_first": first}).clone(dropout=1.0)
+    network = models.create({**TINY, "dropout_first": first}).clone(dropout=1 - 1e-9)
     variables, images = drawn(network), jnp.asarray(normal(2, 1, 67, 67, 3))
     keys = {"dropout": jax.random.key(0)}
     fc6, fc7 = outputs_of(

@@ -29,9 +29,10 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # The flags of train.py and reproduce.py, which define them where they are started as programs.
-TEXTS = ("workdir", "data_dir", "study", "data", "out")
+TEXTS = ("workdir", "data_dir", "on", "study", "data", "out")
 SWITCHES = (
     "dry_run",
+    "help_config",
     "extend",
     "plan",
     "task",

@@ -78,7 +78,7 @@ def test_pool2_is_the_switch(pool2, of_window):
 )
 def test_dropout_follows_the_poolings_it_names(after, zeroed):
     network, images, variables = tiny()
-    network = network.clone(dropout=1.0, dropout_after=after)
+    network = network.clone(dropout=1 - 1e-9, dropout_after=after)
     names = ("conv2", "conv3")
     keys = {"dropout": jax.random.key(0)}
     at = outputs_of(network, variables, images, train=True, rngs=keys, capture=names).captured
@@ -90,7 +90,7 @@ def test_dropout_follows_the_poolings_it_names(after, zeroed):
 
 def test_dropout_of_the_head_is_before_the_dense_layer():
     network, images, variables = tiny(head="dense")
-    dropped = network.clone(dropout=0.0, head_dropout=1.0)
+    dropped = network.clone(dropout=0.0, head_dropout=1 - 1e-9)
     keys = {"dropout": jax.random.key(0)}
     outputs = outputs_of(dropped, variables, images, train=True, rngs=keys, capture=("conv3",))
     # With everything dropped the logits are the bias; the convolutions are as without dropout.

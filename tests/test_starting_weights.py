@@ -23,7 +23,7 @@ HEAD = ("fc5/*",)
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = sharding.create_mesh(jax.devices()[:1])
-    monkeypatch.setattr(sharding, "create_mesh", lambda: mesh)
+    monkeypatch.setattr(sharding, "create_mesh", lambda *devices: mesh)
 
 
 @pytest.fixture(scope="module")
