@@ -20,11 +20,9 @@ from flax.traverse_util import flatten_dict
 
 import models
 from conversion.caffe_file import CaffeNet
-from conversion.table import AS_HERE, CONV, DENSE, Row, flattened
+from conversion.table import AS_HERE, CONV, DENSE, Row, flattened, map_before
 from errors import UserError
 from models import Network
-from models.alexnet import AlexNet
-from models.vgg import VGG
 
 Names = Callable[[str], str]  # the name of a layer there, from ours
 
@@ -114,19 +112,10 @@ def rows(name: str, network: Network) -> list[Row]:
                 first = layer in ("conv1", "conv1_1") and leaf.shape[2] == 3
                 form = dataclasses.replace(CONV, blue_first=first)
             else:
-                window = _map_before(network, layer)
+                window = map_before(network, layer)
                 form = flattened(window) if window else DENSE
         found.append(Row("/".join(path), theirs, form))
     return found
-
-
-def _map_before(network: Network, layer: str) -> tuple[int, int] | None:
-    """Height and width of the map that a dense layer reads; None if it reads no map."""
-    if layer == "fc6" and isinstance(network, AlexNet):
-        return network.fc6_window()
-    if layer == "fc6" and isinstance(network, VGG):
-        return network.input[0] // 32, network.input[1] // 32
-    return (4, 4) if layer.startswith("aux") and layer.endswith("/fc") else None
 
 
 def arrays_of(net: CaffeNet) -> dict[str, np.ndarray]:

@@ -12,6 +12,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from errors import UserError, did_you_mean
+from models import Network
+from models.alexnet import AlexNet
+from models.inception import GoogLeNet
+from models.vgg import VGG
 
 Shape = tuple[int, ...]
 
@@ -120,3 +124,12 @@ def shown(rows: Sequence[Row], shapes: Any) -> str:
     return "\n".join(
         f"{row.theirs:{width}}  {row.ours:{wider}}  {tuple(ours[row.ours].shape)}" for row in rows
     )
+
+
+def map_before(network: Network, layer: str) -> tuple[int, int] | None:
+    """Height and width of the map that a dense layer reads; None if it reads no map."""
+    if layer == "fc6" and isinstance(network, AlexNet):
+        return network.fc6_window()
+    if layer == "fc6" and isinstance(network, VGG):
+        return network.input[0] // 32, network.input[1] // 32
+    return (4, 4) if isinstance(network, GoogLeNet) and layer.endswith("/fc") else None

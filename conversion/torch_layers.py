@@ -12,12 +12,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 import models
-from conversion.table import AS_HERE, CONV, DENSE, Row, flattened
+from conversion.table import AS_HERE, CONV, DENSE, Row, flattened, map_before
 from errors import UserError
 from models import Network
-from models.alexnet import AlexNet
-from models.inception import GoogLeNet
-from models.vgg import CONFIGURATIONS, VGG
+from models.vgg import CONFIGURATIONS
 
 Names = Callable[[str], str]  # the name of a layer there, from ours
 
@@ -118,19 +116,10 @@ def rows(name: str, network: Network) -> list[Row]:
         if kind == "kernel" and leaf.ndim == 4:
             form = CONV
         elif kind == "kernel":
-            window = _map_before(network, layer)
+            window = map_before(network, layer)
             form = flattened(window) if window else DENSE
         found.append(Row("/".join(path), there, form))
     return found
-
-
-def _map_before(network: Network, layer: str) -> tuple[int, int] | None:
-    """Height and width of the map that a dense layer reads; None if it reads no map."""
-    if layer == "fc6" and isinstance(network, AlexNet):
-        return network.fc6_window()
-    if layer == "fc6" and isinstance(network, VGG):
-        return network.input[0] // 32, network.input[1] // 32
-    return (4, 4) if isinstance(network, GoogLeNet) and layer.endswith("/fc") else None
 
 
 def arrays_of(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
