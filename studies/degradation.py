@@ -1,9 +1,9 @@
 """He et al. 2016a, Fig. 1, 6, 7 and Table 6: deeper plain nets train worse, residual nets do not.
 
 On scenes, and on digits and Fashion-MNIST with 3,300 steps, the recipe is the paper's for CIFAR-10
-with fewer steps; only 110 layers have its warm-up. On digits and on Fashion-MNIST with few steps all depths have
-that warm-up: without it plain-56 stays at chance, which is not the paper's phenomenon, so it has
-its own row.
+with fewer steps; only 110 layers have its warm-up. On digits and on Fashion-MNIST with few steps
+all depths have that warm-up: without it plain-56 stays at chance, which is not the paper's
+phenomenon, so it has its own row.
 
 On CIFAR-10 an independent PyTorch project has these test errors, over five runs: plain-20 9.78 ±
 0.13, plain-56 12.95 ± 0.22, ResNet-20 8.51 ± 0.22, ResNet-56 7.40 ± 0.27, ResNet-110 7.14 ± 0.20%.
