@@ -8,6 +8,7 @@ WORKDIR ?= runs/lenet5_digits
 BIN := .venv/bin
 RUNNING := .venv/.running
 TESTING := .venv/.testing
+DOCUMENTING := .venv/.documenting
 
 # LOCKED=1 installs the versions listed in requirements/ for this Python.
 LOCKED ?=
@@ -16,7 +17,7 @@ VERSION = python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.versio
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(LOCKED),--constraint requirements/$(VERSION).txt)
 
-.PHONY: train native study test test-slow check format lock clean
+.PHONY: train native study test test-slow check docs format lock clean
 .DEFAULT_GOAL := train
 
 train: native
@@ -39,7 +40,12 @@ check: $(TESTING)
 	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
 	$(BIN)/python -m inspection.transcript --check docs/quiz.md
-	$(BIN)/python -m pytest -m learns tests/test_learning.py
+	$(BIN)/python -m pytest -m learns tests/test_learning.py tests/test_docs.py
+	$(MAKE) docs
+
+# The site in build/docs: open build/docs/index.html. Fails on a dead link.
+docs: $(DOCUMENTING)
+	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --quiet
 
 # The 20- and 56-layer networks of He et al. 2016a, Fig. 1, plain and residual, with plain-44 and
 # plain-56 without warm-up: three seeds, the fewest for a verdict; one run per core.
@@ -56,7 +62,8 @@ lock:
 	set -e; mkdir -p requirements; for python in $(LOCKED_FOR); do \
 		new=$$(mktemp -d); \
 		$$python -m venv $$new; \
-		$$new/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; \
+		$$new/bin/python -m pip install --quiet --disable-pip-version-check \
+			-r requirements-dev.txt -r requirements-docs.txt; \
 		$$new/bin/python -m pip freeze --disable-pip-version-check > requirements/$$python.txt; \
 		rm -rf $$new; \
 	done
@@ -76,4 +83,8 @@ $(RUNNING): requirements.txt | $(BIN)/python
 
 $(TESTING): requirements-dev.txt $(RUNNING)
 	$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(DOCUMENTING): requirements-docs.txt $(RUNNING)
+	$(PIP_INSTALL) -r requirements-docs.txt
 	@touch $@

@@ -5,12 +5,13 @@ that it stands in one place.
 """
 
 import ast
+import dataclasses
 import inspect
 import io
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -72,13 +73,21 @@ def described(name: str, value: Any, config: ConfigDict) -> tuple[str, str, str]
     if section in PARTS and key not in ("name", "kind"):
         part = PARTS[section][config[section]["name" if "name" in config[section] else "kind"]]
         hint = get_type_hints(part).get(key)
-        words = fields.KINDS.get(hint, kind) if isinstance(hint, type) else kind
-        return "", f"{words} {bounds or ''}".strip(), _first_sentence(part)
+        words = kind if hint is None else kind_of(name, hint)
+        return "", words, of_base().get(name, "") or _first_sentence(part)
     defaults = dict(leaves(base.base().to_dict()))
     default = shown(defaults[name]) if name in defaults else ""
     if name in ("optimizer.name", "schedule.name", "averaging.name", "loss.kind"):
         kind = f"one of {', '.join(PARTS[section])}"
     return default, f"{kind} {bounds or ''}".strip(), of_base().get(name, "")
+
+
+def kind_of(name: str, hint: Any) -> str:
+    """The type of a part's field in words, with its bounds; hint: its annotation."""
+    elements = {str: "a tuple of texts", float: "a tuple of numbers"}
+    kind = fields.KINDS.get(hint) or elements.get(get_args(hint)[0], "a tuple")
+    numbers = hint in (int, float) or get_args(hint) == (float,)
+    return f"{kind} {fields.BOUNDS.get(name, '') if numbers else ''}".strip()
 
 
 def shown(value: Any) -> str:
@@ -117,11 +126,18 @@ def _of_dict(node: ast.Dict, comments: Mapping[int, str], prefix: str) -> Iterat
 
 
 def of_network(name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The default values of a network's fields, and the comments beside them in its class."""
+    """The default values of a named network's fields, and their meanings."""
     preset = models.preset(name)
+    defaults, meanings = of_class(preset.network)
+    return {**defaults, **preset.fields}, meanings
+
+
+def of_class(network: type[models.Network]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The defaults of a class's fields, and the comments beside them or in its docstring."""
+    known = {field.name for field in dataclasses.fields(network)}
     meanings: dict[str, str] = {}
     defaults: dict[str, Any] = {}
-    for ancestor in reversed(preset.network.__mro__):
+    for ancestor in reversed(network.__mro__):
         if not issubclass(ancestor, models.Network) or ancestor is nn.Module:
             continue
         source = textwrap.dedent(inspect.getsource(ancestor))
@@ -129,11 +145,11 @@ def of_network(name: str) -> tuple[dict[str, Any], dict[str, str]]:
         for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 field = node.target.id
-                if hasattr(ancestor, field):
+                if field in known and hasattr(ancestor, field):
                     defaults[field] = getattr(ancestor, field)
-                if node.lineno in comments:
+                if field in known and node.lineno in comments:
                     meanings[field] = comments[node.lineno]
-    return {**defaults, **preset.fields}, meanings
+    return defaults, meanings
 
 
 def _comments(source: str) -> dict[int, str]:
