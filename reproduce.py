@@ -114,7 +114,7 @@ def main() -> None:
             if given.publish:
                 raise UserError("--publish: needs all runs of the study; leave out --runs")
             labels = chosen_labels(given.runs, [run.label for run in study.scale(data).runs])
-            jobs = planning.with_sources([job for job in jobs if job.run.label in labels])
+            jobs = planning.with_needed([job for job in jobs if job.run.label in labels])
         reproduce(study, data, jobs, folder)
 
 

@@ -30,15 +30,16 @@ def get_config(argument: str | None = None) -> ConfigDict:
     """net=modern|1998, data=digits|mnist|fashion_mnist|fashion_mnist_scenes|synthetic,
     scale=small|paper|smoke.
 
-    For net=1998: criterion=mse (eq. 8)|map (eq. 9), optimizer=lm|sgd, init=recommended|paper;
-    scale=small and paper are the same.
+    For net=1998: criterion=mse (eq. 8)|map (eq. 9)|cross_entropy (with a softmax output in place of
+    the radial-basis units), optimizer=lm|sgd, init=recommended|paper; scale=small and paper are the
+    same.
     """
     chosen = parse(
         argument,
         net=("modern", "1998"),
         data=DATA,
         scale=("small", "paper", "smoke"),
-        criterion=("mse", "map"),
+        criterion=("mse", "map", "cross_entropy"),
         optimizer=("lm", "sgd"),
         init=("recommended", "paper"),
     )
@@ -77,8 +78,11 @@ def _as_printed(config: ConfigDict, criterion: str, optimizer: str, init: str) -
         "dtype": "float32",
     }
     config.data.normalize = ("lenet()",)
-    del config.loss.label_smoothing
-    config.loss.kind = "rbf_mse" if criterion == "mse" else "rbf_map"
+    if criterion == "cross_entropy":
+        config.model.output = "softmax"
+    else:
+        del config.loss.label_smoothing
+        config.loss.kind = f"rbf_{criterion}"
     if criterion == "map":
         config.loss.j = 1.0  # the paper gives no value
     if optimizer == "lm":

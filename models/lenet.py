@@ -5,8 +5,9 @@ Layer names are those of the paper (C1 ... F6, OUTPUT), of Caffe for Caffe's net
 lecture (conv1 ... fc5) for the modern one. Imports only `models`.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from models.layers import (
     ACTIVATIONS,
     INITIALIZERS,
     POOLS,
+    AvgPool,
     Conv,
     Dense,
     Initializer,
@@ -163,26 +165,49 @@ class EuclideanRBF(nn.Module):
         return -jnp.square(wide - centres.reshape((1,) * (x.ndim - 1) + centres.shape)).sum(-1)
 
 
-class LeNet5(Network):
-    """LeNet-5 as printed: trainable subsampling, partial C3, radial-basis output.
+# Valid values of LeNet5's `activation`.
+SQUASHING: dict[str, Callable[[jax.Array], jax.Array]] = {"scaled_tanh": squash, "relu": nn.relu}
 
-    c3: "partial" (Table I) or "full". dense_form: apply C5, F6 and OUTPUT at every position of a
-    larger image (section II.B, "C5 ... would be larger than 1×1"): logits [N, h, w, 10].
-    Logits are minus the distances of the RBF units. Raises ValueError unless there are ten classes,
-    since the bitmaps are digits, and for a `width` other than 1 with the partial table.
+
+class LeNet5(Network):
+    """LeNet-5 as printed: trainable subsampling, partial C3, scaled tanh, radial-basis output.
+
+    Each field but the last replaces one part by what later networks have. c3: "partial" (Table I)
+    or "full". subsampling: "trainable", or "average" or "max", which have neither coefficients nor
+    a sigmoid. activation: "scaled_tanh" or "relu", of C1, C3, C5 and F6. output: "rbf", whose
+    logits are minus the distances, or "softmax", a dense layer.
+    dense_form: apply C5, F6 and OUTPUT at every position of a larger image (section II.B, "C5 ...
+    would be larger than 1×1"): logits [N, h, w, classes].
+    Raises ValueError for a number of classes other than ten with the RBF output, since the bitmaps
+    are digits, and for a `width` other than 1 with the partial table.
     """
 
     c3: str = "partial"
+    subsampling: str = "trainable"
+    activation: str = "scaled_tanh"
+    output: str = "rbf"
     dense_form: bool = False
 
-    gives_distances: ClassVar[bool] = True
-    curvature_layers: ClassVar[tuple[str, ...]] = ("C1", "S2", "C3", "S4", "C5", "F6")
+    @property
+    def gives_distances(self) -> bool:
+        """Whether the output is the paper's."""
+        return self.output == "rbf"
+
+    @property
+    def curvature_layers(self) -> Mapping[str, Callable[[jax.Array], jax.Array]]:
+        """All layers up to the last with weights."""
+        squashed = chosen("activation", self.activation, SQUASHING)
+        pooled = squash if self.subsampling == "trainable" else _unchanged
+        layers = {"C1": squashed, "S2": pooled, "C3": squashed, "S4": pooled}
+        layers |= {"C5": squashed, "F6": squashed}
+        return layers if self.gives_distances else layers | {"OUTPUT": _unchanged}
 
     @nn.compact
     def forward(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """[N, H, W, C] -> minus the RBF distances."""
+        """[N, H, W, C] -> minus the RBF distances, or logits."""
         partial_c3 = chosen("c3", self.c3, {"partial": True, "full": False})
-        if self.num_classes != 10:
+        distances = chosen("output", self.output, {"rbf": True, "softmax": False})
+        if distances and self.num_classes != 10:
             raise ValueError(
                 f"num_classes: the RBF output has bitmaps for 10 classes, not {self.num_classes}"
             )
@@ -193,20 +218,34 @@ class LeNet5(Network):
             )
         init: dict[str, Any] = {"kernel_init": self.kernel_init(INITIALIZERS["lecun_fan_in"])}
         conv = partial(Conv, kernel=(5, 5), **init, **self.types)
+        subsampling: dict[str, Callable[..., nn.Module]] = {
+            "trainable": partial(Subsample, **init, **self.types),
+            "average": partial(AvgPool, 2, 2),
+            "max": partial(MaxPool, 2, 2),
+        }
+        subsample = chosen("subsampling", self.subsampling, subsampling)
+        after = self.curvature_layers
 
-        x = squash(conv(features=self.channels(6), name="C1")(images))
-        x = squash(Subsample(**init, **self.types, name="S2")(x))
+        x = after["C1"](conv(features=self.channels(6), name="C1")(images))
+        x = after["S2"](subsample(name="S2")(x))
         if partial_c3:
             third = PartialConv(table=C3_TABLE, kernel=(5, 5), **init, **self.types, name="C3")
-            x = squash(third(x))
+            x = after["C3"](third(x))
         else:
-            x = squash(conv(features=self.channels(16), name="C3")(x))
-        x = squash(Subsample(**init, **self.types, name="S4")(x))
-        x = squash(conv(features=self.channels(120), name="C5")(x))
+            x = after["C3"](conv(features=self.channels(16), name="C3")(x))
+        x = after["S4"](subsample(name="S4")(x))
+        x = after["C5"](conv(features=self.channels(120), name="C5")(x))
         window = (1, 1) if self.dense_form else None
+        dense = partial(Dense, window=window, **init, **self.types)
         # One unit per pixel of a bitmap, for every `width`.
-        x = squash(Dense(features=84, window=window, **init, **self.types, name="F6")(x))
-        return EuclideanRBF(name="OUTPUT")(x), {}
+        x = after["F6"](dense(features=84, name="F6")(x))
+        if distances:
+            return EuclideanRBF(name="OUTPUT")(x), {}
+        return dense(features=self.num_classes, name="OUTPUT")(x), {}
+
+
+def _unchanged(x: jax.Array) -> jax.Array:
+    return x
 
 
 class LeNetModern(Network):

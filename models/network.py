@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -56,11 +56,6 @@ class Network(nn.Module):
     # training, as in evaluation.
     batch_norm_frozen: tuple[str, ...] = ()
 
-    # Read by losses and optimizers.
-    gives_distances: ClassVar[bool] = False  # logits are minus distances: radial basis outputs
-    # The layers, first to last, whose curvature the optimizer of LeCun et al. 1998 estimates.
-    curvature_layers: ClassVar[tuple[str, ...]] = ()
-
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -85,6 +80,20 @@ class Network(nn.Module):
     def last_stage(self) -> tuple[str, ...]:
         """Shell patterns of the last layers' parameters; fine-tuning trains them on some labels."""
         return ()
+
+    @property
+    def gives_distances(self) -> bool:
+        """Whether the logits are minus distances: those of radial-basis outputs."""
+        return False
+
+    @property
+    def curvature_layers(self) -> Mapping[str, Callable[[jax.Array], jax.Array]]:
+        """The layers, first to last, through which the optimizer of LeCun et al. 1998 propagates
+        curvatures, with the function after each; none, unless the subclass has them.
+
+        A layer without weights must use every unit of its input at most once.
+        """
+        return {}
 
     @property
     def types(self) -> dict[str, Any]:

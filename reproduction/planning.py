@@ -27,7 +27,7 @@ class Job:
 
     Results of another config, jax or RESULTS_VERSION therefore have another workdir. identity: the
     config that the fingerprint is of: plain, and with starting weights by name, not by path.
-    source: the job whose weights it starts from.
+    source: the job whose weights it starts from. beside: the jobs whose workdirs its probe reads.
     """
 
     run: Run
@@ -37,6 +37,12 @@ class Job:
     workdir: pathlib.Path
     identity: dict[str, Any]
     source: "Job | None" = None
+    beside: "tuple[Job, ...]" = ()
+
+    @property
+    def needs(self) -> "tuple[Job, ...]":
+        """The jobs that must be finished before this one."""
+        return self.beside if self.source is None else (self.source, *self.beside)
 
     @property
     def name(self) -> str:
@@ -119,7 +125,7 @@ class Job:
 
 
 def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) -> list[Job]:
-    """All runs of a study on a data set, seed by seed; a run after the one it starts from."""
+    """All runs of a study on a data set, seed by seed; a run after those that it needs."""
     made: list[Job] = []
     for seed in seeds:
         of_seed: dict[str, Job] = {}
@@ -139,7 +145,8 @@ def jobs(study: Study, data: str, seeds: Sequence[int], folder: pathlib.Path) ->
                 identity["init"]["from"] = f"{config.init['from']} (sha256 {digest})"
             mark = records.fingerprint(identity, cores=pinned_cores())
             workdir = folder / records.slug(run.label) / f"seed{seed}-{mark}"
-            of_seed[run.label] = Job(run, seed, config, study, workdir, identity, source)
+            beside = tuple(of_seed[label] for label in run.beside)
+            of_seed[run.label] = Job(run, seed, config, study, workdir, identity, source, beside)
         made += of_seed.values()
     return made
 
@@ -151,13 +158,13 @@ def digest_of(workdir: str, step: str) -> str:
     return starting_weights.sha256(starting_weights.load(init).variables)
 
 
-def with_sources(chosen: Sequence[Job]) -> list[Job]:
-    """The chosen jobs and those that they start from, each after its source."""
+def with_needed(chosen: Sequence[Job]) -> list[Job]:
+    """The chosen jobs and those that they need, each after its own."""
     needed: dict[pathlib.Path, Job] = {}
 
     def add(job: Job) -> None:
-        if job.source is not None:
-            add(job.source)
+        for other in job.needs:
+            add(other)
         needed.setdefault(job.workdir, job)
 
     for job in chosen:

@@ -63,7 +63,8 @@ class Process:
                     os.sched_setaffinity(0, mine)
         workdir = job.workdir.absolute()
         folder = None if data_dir is None else os.path.abspath(data_dir)
-        task = Task(job.config, workdir, folder, job.study.probe)
+        beside = tuple(other.workdir.absolute() for other in job.beside)
+        task = Task(job.config, workdir, folder, job.study.probe, beside)
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has failed already; see its log
             pickle.dump(task, self.process.stdin)
@@ -111,7 +112,8 @@ class Task:
     config: Any
     workdir: pathlib.Path
     data_dir: str | None
-    probe: Callable[[pathlib.Path, str | None], dict[str, Any]] | None
+    probe: Callable[..., dict[str, Any]] | None
+    beside: tuple[pathlib.Path, ...] = ()
 
 
 def received() -> Task:
@@ -131,7 +133,7 @@ def received() -> Task:
 def measure(task: Task) -> None:
     """Runs the study's probe on the trained network and writes its numbers."""
     if task.probe is not None:
-        probed = task.probe(task.workdir, task.data_dir)
+        probed = task.probe(task.workdir, task.data_dir, *task.beside)
         workdirs.write_json(task.workdir / records.PROBE, probed)
 
 

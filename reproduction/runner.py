@@ -52,8 +52,8 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
                     running.append(Process(job, data_dir, shares.pop(), variables))
                 if waiting and not running and not stop.is_set():
                     for job in waiting:
-                        source = job.source.name if job.source else ""
-                        failed[job.name] = f"{source}, which it starts from, has failed"
+                        missing = next(other for other in job.needs if not other.finished)
+                        failed[job.name] = f"{missing.name}, which it needs, has failed"
                         display.say(f"{job.name} failed: {failed[job.name]}")
                     waiting.clear()
                 display.show([process.job for process in running])
@@ -81,8 +81,8 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
 
 
 def _next(waiting: Sequence[Job]) -> Job | None:
-    """The first job that does not start from an unfinished one; None if there is none."""
-    ready = (job for job in waiting if job.source is None or job.source.finished)
+    """The first job that needs no unfinished one; None if there is none."""
+    ready = (job for job in waiting if all(other.finished for other in job.needs))
     return next(ready, None)
 
 

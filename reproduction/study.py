@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
@@ -36,7 +37,9 @@ class Run:
     seconds: of one seed on two idle CPU cores (one GPU where Scale.gpu), measured or scaled from a
     measurement; 0 if unknown. seeds: made only with seeds below this; None: with all that are asked
     for. starts_from: the label of an earlier run of the study, of the same seed, whose weights it
-    starts from (config.init.from); "": none.
+    starts from (config.init.from); "": none. offset: added to the seed in its config, for networks
+    of one seed that differ in their own. beside: the labels of earlier runs of the same seed, whose
+    workdirs are given to its probe.
     """
 
     label: str
@@ -45,11 +48,14 @@ class Run:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: int | None = None
     starts_from: str = ""
+    offset: int = 0
+    beside: tuple[str, ...] = ()
 
     def resolve(self, seed: int) -> ConfigDict:
         """The locked config of one seed. Raises UserError if an overridden field does not exist."""
         try:
-            return files.resolve(self.config, {**self.overrides, "seed": seed}, ROOT)
+            overrides = {**self.overrides, "seed": seed + self.offset}
+            return files.resolve(self.config, overrides, ROOT)
         except UserError as error:
             raise UserError(f"{self.label}: {error}") from None
 
@@ -58,7 +64,7 @@ class Run:
         start = {"init.from": self.place(self.starts_from, seed)} if self.starts_from else {}
         return (
             f"python train.py --config={self.config}{as_flags({**self.overrides, **start})} "
-            f"--config.seed={seed} "
+            f"--config.seed={seed + self.offset} "
             f"--workdir={workdir}"
         )
 
@@ -103,7 +109,9 @@ class Claim:
     NO_WORSE (above -margin), LEVEL (within the margin) or STALLS (the first of the runs stalls more
     often than the second; no gap). on: the data sets it is judged on; if empty, all that have its
     runs. test_errors: the better and the worse run, if the gap is that of their test errors in
-    points. without_stalls: whether to leave out seeds in which one of the runs stalled.
+    points. mistakes: the test images that the better and the worse get wrong, bool [images] each,
+    from one seed's records, if the gap is that of other test errors. without_stalls: whether to
+    leave out seeds in which one of the runs stalled.
     """
 
     text: str
@@ -115,11 +123,23 @@ class Claim:
     unit: str = "points"
     on: tuple[str, ...] = ()
     test_errors: tuple[str, str] | None = None
+    mistakes: Callable[[Mapping[str, Record]], tuple[np.ndarray, np.ndarray]] | None = None
     without_stalls: bool = True
 
     def margin_on(self, seeds: Sequence[Mapping[str, Record]]) -> float:
         """The margin in `unit` on the data of these seeds."""
         return self.margin(seeds) if callable(self.margin) else self.margin
+
+    def wrong(self, seed: Mapping[str, Record]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The better's and the worse's mistakes; None if the gap is not one of test errors, or a
+        log has no list of them.
+        """
+        if self.mistakes is not None:
+            return self.mistakes(seed)
+        if self.test_errors is None:
+            return None
+        better, worse = (seed[label].wrong_images() for label in self.test_errors)
+        return None if better is None or worse is None else (better, worse)
 
 
 def less_error(
@@ -188,8 +208,9 @@ class Study:
     name: as on the command line. paper, figure: its source. question: the question it answers.
     columns: in addition to final and best errors. published: printed values by label;
     published_heading: the heading of their column. draw: draws the figure from all records. probe:
-    takes a run's workdir and data_dir and returns JSON-serializable measurements on the trained
-    network. command: the command that runs it, if not reproduce.py with its name.
+    takes a run's workdir, data_dir and the workdirs of `Run.beside`, and returns JSON-serializable
+    measurements on the trained network. command: the command that runs it, if not reproduce.py with
+    its name.
     """
 
     name: str
@@ -203,7 +224,7 @@ class Study:
     columns: tuple[Column, ...] = ()
     published: Mapping[str, str] = dataclasses.field(default_factory=dict)
     published_heading: str = "published"
-    probe: Callable[[pathlib.Path, str | None], dict[str, Any]] | None = None
+    probe: Callable[..., dict[str, Any]] | None = None
     command: str = ""
 
     def scale(self, data: str) -> Scale:

@@ -122,15 +122,13 @@ def _tested(claim: Claim, records: Records) -> _Tested:
 
 def _by_image(claim: Claim, seeds: Sequence[Mapping[str, Record]]) -> np.ndarray | None:
     """[seeds, images], whose mean is the claim's gap; None if a log has no list of mistakes."""
-    if claim.test_errors is None:
-        return None
-    better, worse = claim.test_errors
     rows = []
     for seed in seeds:
-        wrong = [seed[label].wrong_images() for label in (worse, better)]
-        if wrong[0] is None or wrong[1] is None:
+        wrong = claim.wrong(seed)
+        if wrong is None:
             return None
-        rows.append(100.0 * (wrong[0].astype(float) - wrong[1].astype(float)))
+        better, worse = wrong
+        rows.append(100.0 * (worse.astype(float) - better.astype(float)))
     return np.stack(rows)
 
 

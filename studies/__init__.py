@@ -1,6 +1,7 @@
 """One file per figure or table of a paper: its runs, claims and panels; `STUDIES` by name.
 
-May import configs, errors, inspection, models, papers, reproduction, training.
+May import configs, data, errors, inspection, models, papers, protocols, reproduction, sharding,
+training.
 """
 
 from errors import UserError, did_you_mean
@@ -9,9 +10,11 @@ from studies import (
     alexnet_parts,
     degradation,
     depth_1x1,
+    ensembles,
     inception_cost,
     lenet5_modern,
     lenet_1998,
+    lenet_steps,
     mixed_precision,
     nin_head,
     preactivation,
@@ -35,7 +38,9 @@ STUDIES: dict[str, Study] = {
         nin_head,
         inception_cost,
         side_branches,
+        ensembles,
         lenet_1998,
+        lenet_steps,
         depth_1x1,
         mixed_precision,
         transfer,

@@ -191,6 +191,52 @@ def test_impossible_fields_of_the_printed_network_are_named():
     models.check(models.create({"name": "lenet5_1998", "width": 0.5, "c3": "full"}))
 
 
+MODERN_FIELDS = {
+    "c3": "full",
+    "subsampling": "max",
+    "activation": "relu",
+    "output": "softmax",
+}
+MODERN_NAMES = {
+    "C1": "conv1",
+    "C3": "conv2",
+    "C5": "fc3",
+    "F6": "fc4",
+    "OUTPUT": "fc5",
+}
+
+
+@pytest.mark.parametrize(("subsampling", "pool"), [("max", "max"), ("average", "average")])
+def test_printed_network_with_all_changes_is_the_modern_one(subsampling, pool):
+    changed = models.create(
+        {"name": "lenet5_1998", **MODERN_FIELDS, "subsampling": subsampling, "num_classes": 7}
+    )
+    modern = models.create({"name": "lenet5_modern", "pool": pool, "num_classes": 7})
+    variables = drawn(changed)
+    assert not changed.gives_distances
+    params = {MODERN_NAMES[name]: dict(leaf) for name, leaf in variables["params"].items()}
+    # C5 is a convolution over the whole 5×5 map, fc3 a dense layer on its values in the same order.
+    params["fc3"]["kernel"] = params["fc3"]["kernel"].reshape(400, 120)
+    images = jnp.asarray(normal(8, 3, 32, 32, 1))
+    np.testing.assert_allclose(
+        outputs_of(changed, variables, images).logits,
+        outputs_of(modern, {"params": params}, images).logits,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_unknown_parts_of_the_printed_network_are_named():
+    for field, message in (
+        ("c3", "c3: 'x' is none of partial, full"),
+        ("subsampling", "subsampling: 'x' is none of trainable, average, max"),
+        ("activation", "activation: 'x' is none of scaled_tanh, relu"),
+        ("output", "output: 'x' is none of rbf, softmax"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models.check(models.create({"name": "lenet5_1998", field: "x"}))
+
+
 def test_modern_fields_change_what_they_say():
     network, images, variables = started("lenet5_modern")
     default = outputs_of(network, variables, images).logits

@@ -2,6 +2,8 @@
 step sizes against finite differences and against its equations written out.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -255,6 +257,49 @@ def test_curvature_against_its_equations_written_out(lenet) -> None:
         for i in range(5)
     ]
     np.testing.assert_allclose(curvature["C3"]["kernel"][:, :, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(curvature["C3"]["bias"], h_c3.sum((0, 1, 2)) / 3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("subsampling", ["average", "max"])
+def test_curvature_of_the_nets_between_1998_and_today(lenet, subsampling) -> None:
+    """The same equations where pooling has fixed weights, ReLU a slope of 0 or 1, and the output a
+    Hessian of p_i (1 − p_i): softmax with cross-entropy.
+    """
+    _, params, images, _ = lenet
+    fields = {"c3": "full", "activation": "relu", "output": "softmax", "num_classes": 10}
+    network = models.create({"name": "lenet5_1998", "subsampling": subsampling, **fields})
+    draws = np.random.RandomState(1)
+    new = {"C3": (5, 5, 6, 16), "OUTPUT": (84, 10)}
+    params = {name: params[name] for name in ("C1", "C5", "F6")} | {
+        name: {
+            "kernel": jnp.asarray(0.1 * draws.normal(size=shape), jnp.float32),
+            "bias": jnp.zeros(shape[-1]),
+        }
+        for name, shape in new.items()
+    }
+    curvature = levenberg_marquardt.curvature(network, params, images)
+    assert curvature.keys() == params.keys()  # pooling has no weights
+    names = ("C3", "S4", "C5", "F6", "OUTPUT")
+    outputs: Any = network.apply({"params": params}, images, capture=names)
+    a = {name: np.asarray(outputs.captured[name], np.float64) for name in names}
+    w = {name: np.asarray(params[name]["kernel"], np.float64) for name in ("C5", "F6", "OUTPUT")}
+
+    likely = np.exp(a["OUTPUT"]) / np.exp(a["OUTPUT"]).sum(1, keepdims=True)
+    h_output = likely * (1 - likely)
+    expected = np.einsum("no,ni->io", h_output, np.maximum(a["F6"].reshape(3, 84), 0) ** 2) / 3
+    np.testing.assert_allclose(curvature["OUTPUT"]["kernel"], expected, rtol=1e-4)
+    h_f6 = (h_output @ np.square(w["OUTPUT"]).T) * (a["F6"].reshape(3, 84) > 0)
+    h_c5 = (h_f6 @ np.square(w["F6"]).T) * (a["C5"].reshape(3, 120) > 0)
+    np.testing.assert_allclose(curvature["C5"]["bias"], h_c5.sum(0) / 3, rtol=1e-4)
+    h_s4 = np.einsum("no,ijco->nijc", h_c5, np.square(w["C5"]))  # no sigmoid after S4
+    # Of 2×2 units each has a weight of a quarter, or the largest has one of 1.
+    spread = h_s4.repeat(2, 1).repeat(2, 2)
+    squashed = np.maximum(a["C3"], 0)
+    if subsampling == "average":
+        spread = spread / 16
+    else:
+        spread = spread * (squashed == a["S4"].repeat(2, 1).repeat(2, 2))
+    h_c3 = spread * (a["C3"] > 0)
     np.testing.assert_allclose(curvature["C3"]["bias"], h_c3.sum((0, 1, 2)) / 3, rtol=1e-4)
 
 

@@ -1,5 +1,6 @@
 """What single studies read off their runs, on numbers worked out by hand."""
 
+import itertools
 import shlex
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import studies
 from configs import files
 from reproduction.study import ROOT
-from studies import alexnet_parts, nin_head, relu_vs_tanh
+from studies import alexnet_parts, ensembles, lenet_steps, nin_head, relu_vs_tanh
 
 
 def of_errors(*errors: float, rows_a_pass: int = 2) -> Any:
@@ -94,6 +95,71 @@ def test_the_nets_of_table_5_differ_in_their_head_alone() -> None:
         nin_head.DENSE_DROPOUT: {"head": "dense", "head_dropout": 0.5, "dropout": 0.5},
         nin_head.UNDROPPED: {"head": "gap", "head_dropout": 0.0, "dropout": 0.0},
     }
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        section = isinstance(value, dict)
+        found |= flat(value, f"{prefix}{name}.") if section else {prefix + name: value}
+    return found
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """The names of the fields that differ, or that only one has."""
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+@pytest.mark.parametrize("data", ["fashion_mnist", "mnist"])
+def test_every_step_from_1998_to_today_changes_what_it_names(data: str) -> None:
+    runs = studies.study("lenet_steps").scales[data].runs
+    configs = {run.label: flat(run.resolve(0).to_dict()) for run in runs}
+    steps = {
+        after: changed(configs[before], configs[after])
+        for before, after in itertools.pairwise(configs)
+    }
+    of_optimizer = {f"optimizer.{name}" for name in ("name", "mu", "patterns", "momentum")}
+    assert steps == {
+        lenet_steps.FULL: {"model.c3"},
+        lenet_steps.AVERAGE: {"model.subsampling"},
+        lenet_steps.MAX: {"model.subsampling"},
+        lenet_steps.SOFTMAX: {"model.output", "loss.kind", "loss.label_smoothing"},
+        lenet_steps.RELU: {"model.activation"},
+        lenet_steps.MOMENTUM: {*of_optimizer, "schedule.rates"},
+        lenet_steps.BATCHES: {"batch_size", "schedule.rates"},
+    }
+
+
+def test_networks_of_an_ensemble_differ_in_their_seed_alone() -> None:
+    for scale in studies.study("ensembles").scales.values():
+        configs = [[flat(run.resolve(s).to_dict()) for run in scale.runs] for s in range(5)]
+        seeds = [config["seed"] for of_seed in configs for config in of_seed]
+        assert len(set(seeds)) == 5 * ensembles.MOST
+        for of_seed in configs:
+            assert all(changed(of_seed[0], other) == {"seed"} for other in of_seed[1:])
+
+
+def averaged(**errors: tuple[float, float]) -> dict[str, Any]:
+    """One seed's records by label, with the errors of one view and of ten crops in percent."""
+    return {
+        ensembles.label(int(count.removeprefix("of"))): SimpleNamespace(
+            probe={"plain": {"error": one / 100}, "ten_crop": {"error": ten / 100}}
+        )
+        for count, (one, ten) in errors.items()
+    }
+
+
+def test_claims_on_ensembles_are_about_the_printed_pairs() -> None:
+    seed = averaged(of1=(10, 9), of3=(8.5, 8.0), of5=(8.25, 7.5), of7=(8, 7))
+    claims = studies.study("ensembles").claims
+    gaps = [1.5, 2.0, 1.0, 1.0, 1.0, 0.5]
+    assert [claim.gap(seed) for claim in claims] == [pytest.approx(gap) for gap in gaps]
+    # Half of the printed relative gap, times the error of the worse one here.
+    shares = [2.6 / 40.7, 1.98 / 10.07, 0.92 / 10.07, 0.47 / 8.09, 1.06 / 9.15]
+    worse = [9, 10, 10, 8, 9]
+    margins = [claim.margin_on([seed]) for claim in claims[:5]]
+    np.testing.assert_allclose(margins, [s * w / 2 for s, w in zip(shares, worse, strict=True)])
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)

@@ -1,5 +1,6 @@
 """Runs of a study that start from the weights of another run of it: order, names, failures."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from reproduction import planning, processes, records, runner
 from reproduction.study import Records, Run, Scale, Study
+from tests import toy
 
 CONFIG = '''
 from tests.toy import lenet_config
@@ -54,7 +56,7 @@ def test_a_run_waits_for_the_one_it_starts_from(
     head = jobs[1]
     assert head.source == jobs[0]
     # Chosen alone and first, it still comes after its source.
-    chosen = planning.with_sources([head])
+    chosen = planning.with_needed([head])
     assert [job.run.label for job in chosen] == [TRUNK, HEAD]
     assert runner.run_all(chosen[::-1], data_dir, 2) == {}
     provenance = json.loads((head.workdir / "result.json").read_text())["init"]
@@ -77,6 +79,27 @@ def test_a_run_waits_for_the_one_it_starts_from(
     assert runner.run_all(other[:2], data_dir, 1) == {}
     assert "finished already" in (other[0].workdir / processes.LOG).read_text()
     assert other[1].record() == record
+
+
+def test_networks_of_one_seed_are_measured_together(
+    study: Study, tmp_path: pathlib.Path, data_dir: str
+) -> None:
+    config = study.scales["synthetic"].runs[0].config
+    nets = (
+        Run("first", config, 2),
+        Run("second", config, 2, offset=1000, beside=("first",)),
+        Run("third", config, 2, offset=2000, beside=("first", "second")),
+    )
+    scales = {"synthetic": Scale(nets, seeds=1, note="")}
+    together = dataclasses.replace(study, scales=scales, probe=toy.probe_beside)
+    jobs = planning.jobs(together, "synthetic", [3], tmp_path)
+    assert [job.seed for job in jobs] == [3, 3, 3]
+    chosen = planning.with_needed([jobs[2]])
+    assert [job.run.label for job in chosen] == ["first", "second", "third"]
+    # In any order and side by side, each waits for those that its probe reads.
+    assert runner.run_all(chosen[::-1], data_dir, 2) == {}
+    assert [job.record().probe["seeds"] for job in jobs] == [[3], [3, 1003], [3, 1003, 2003]]
+    assert "--config.seed=2003 " in jobs[2].record().command
 
 
 def test_another_source_is_another_run(study: Study, tmp_path: pathlib.Path) -> None:
@@ -106,7 +129,7 @@ def test_a_run_whose_source_fails_fails_by_name_and_the_others_go_on(
     jobs = planning.jobs(Study(**{**vars(study), "scales": scales}), "synthetic", [0], tmp_path)
     failed = runner.run_all(jobs, data_dir, 1)
     assert list(failed) == ["a trunk, seed 0", "head, seed 0"]
-    assert failed["head, seed 0"] == "a trunk, seed 0, which it starts from, has failed"
+    assert failed["head, seed 0"] == "a trunk, seed 0, which it needs, has failed"
     assert jobs[2].finished
 
 

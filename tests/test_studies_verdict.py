@@ -77,6 +77,21 @@ def test_interval_by_students_t() -> None:
     assert found.interval == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
 
 
+def test_mistakes_other_than_those_of_the_last_step_count_by_image() -> None:
+    """Three seeds with a gap of 25 points, of the same one of four images: over seeds alone there
+    is no spread, over images a standard error of 25 · √3 / 2 points.
+    """
+    better, worse = np.array([0, 0, 0, 1], bool), np.array([1, 0, 0, 1], bool)
+    told = claim(mistakes=lambda seed: (better, worse))
+    [found] = verdict.judge([told], of_gaps([25.0] * 3), "digits")
+    assert found.outcome == UNDECIDED
+    assert found.interval is not None
+    reach = (found.interval[1] - found.interval[0]) / 2
+    assert reach == pytest.approx(4.3027 * 25 * 3**0.5 / 2, rel=0.1)
+    [alone] = verdict.judge([claim()], of_gaps([25.0] * 3), "digits")
+    assert alone.outcome == REPRODUCED
+
+
 def test_holm_over_the_claims_of_a_study() -> None:
     """0.01 × 3, 0.015 × 2, and 0.04 × 1."""
     assert inference.holm(np.array([0.04, 0.01, 0.015])) == pytest.approx([0.04, 0.03, 0.03])

@@ -1,5 +1,6 @@
 """A small network with two side heads, batch norm and dropout: everything a step has to handle."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -64,3 +65,11 @@ def lenet_config(**overrides: Any) -> ConfigDict:
 def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     """What a study measures, by a name that a run's own process can import."""
     return {"files": len(list(workdir.iterdir())) > 0}
+
+
+def probe_beside(
+    workdir: pathlib.Path, data_dir: str | None, *beside: pathlib.Path
+) -> dict[str, Any]:
+    """The seeds in the configs of the workdirs beside a run, and its own."""
+    configs = [json.loads((each / "config.json").read_text()) for each in (*beside, workdir)]
+    return {"seeds": [config["seed"] for config in configs]}

@@ -117,15 +117,17 @@ def _criterion(config: ConfigDict, network: models.Network) -> None:
             f"{', '.join(_names_with('gives_distances'))}"
         )
     if config.optimizer.name in optimizers.OF_CURVATURE and not (
-        network.curvature_layers and of_distances and network.dtype == "float32"
+        network.curvature_layers
+        and of_distances == network.gives_distances
+        and network.dtype == "float32"
     ):
         raise UserError(
             f"config.optimizer: {config.optimizer.name} estimates curvatures: it needs "
             f"{' or '.join(_names_with('curvature_layers'))} in float32, and config.loss.kind "
-            f"{' or '.join(losses.OF_DISTANCES)}"
+            f"{' or '.join(losses.OF_DISTANCES)} for radial-basis outputs, else cross_entropy"
         )
 
 
 def _names_with(declared: str) -> list[str]:
     """The names of networks with this property."""
-    return [name for name, each in models.NETWORKS.items() if getattr(each.network, declared)]
+    return [name for name in models.NETWORKS if getattr(models.create({"name": name}), declared)]
