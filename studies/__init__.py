@@ -8,6 +8,7 @@ from errors import UserError, did_you_mean
 from reproduction.study import Study
 from studies import (
     alexnet_parts,
+    augmentation,
     degradation,
     depth_1x1,
     ensembles,
@@ -22,6 +23,7 @@ from studies import (
     shortcuts,
     side_branches,
     transfer,
+    two_gpus,
     vgg_depth,
 )
 
@@ -34,6 +36,8 @@ STUDIES: dict[str, Study] = {
         preactivation,
         relu_vs_tanh,
         alexnet_parts,
+        two_gpus,
+        augmentation,
         vgg_depth,
         nin_head,
         inception_cost,

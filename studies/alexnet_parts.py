@@ -79,26 +79,31 @@ def over_input(
     }
 
 
-def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
-    """Measures the trained net: {"train_error": without dropout, "over_input": by LRN layer}.
+def trained_error(net: trained.Trained, pipeline: Any) -> float:
+    """The training error of a trained net, without dropout or augmentation: a fraction.
 
-    The error is that of the first TRAINING_IMAGES training images without augmentation.
+    On the first TRAINING_IMAGES training images.
     """
-    net = trained.load(workdir)
     wrong = count = 0.0
+    most = max(1, TRAINING_IMAGES // net.config.eval.batch_size)
+    for batch in itertools.islice(pipeline.evaluation("train"), most):
+        missed = net.apply(batch["image"]).logits.argmax(-1) != batch["label"]
+        wrong += float(jnp.sum(missed * batch["mask"]))
+        count += float(jnp.sum(batch["mask"]))
+    return wrong / count
+
+
+def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
+    """Measures the trained net: {"train_error": see trained_error, "over_input": by LRN layer}."""
+    net = trained.load(workdir)
     with closing(net.pipeline(data_dir)) as pipeline:
-        size = net.config.eval.batch_size
-        batches = itertools.islice(pipeline.evaluation("train"), max(1, TRAINING_IMAGES // size))
-        for batch in batches:
-            missed = net.apply(batch["image"]).logits.argmax(-1) != batch["label"]
-            wrong += float(jnp.sum(missed * batch["mask"]))
-            count += float(jnp.sum(batch["mask"]))
+        error = trained_error(net, pipeline)
         test = next(iter(pipeline.evaluation("test")))
     shares = over_input(net, test["image"]) if net.network.lrn else {}
-    return {"train_error": wrong / count, "over_input": shares}
+    return {"train_error": error, "over_input": shares}
 
 
-def _overfit(record: Record) -> float:
+def overfit(record: Record) -> float:
     """Points of test error above the training error of the trained net, without dropout."""
     return 100 * (record.last("test_error") - record.probe["train_error"])
 
@@ -181,7 +186,7 @@ STUDY = Study(
         less_error(DROPOUT, WHOLE, text="dropout lowers the test error", source="section 4.2"),
         Claim(
             "dropout reduces overfitting: less test error above the training error",
-            lambda seed: _overfit(seed[WHOLE]) - _overfit(seed[DROPOUT]),
+            lambda seed: overfit(seed[WHOLE]) - overfit(seed[DROPOUT]),
             runs=(WHOLE, DROPOUT),
             source="section 4.2",
             margin=1.0,

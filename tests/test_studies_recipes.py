@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models
 import studies
 from configs import files
+from inspection import cost
 from reproduction.study import ROOT
-from studies import alexnet_parts, ensembles, lenet_steps, nin_head, relu_vs_tanh
+from studies import (
+    alexnet_parts,
+    augmentation,
+    ensembles,
+    lenet_steps,
+    nin_head,
+    relu_vs_tanh,
+    two_gpus,
+)
 
 
 def of_errors(*errors: float, rows_a_pass: int = 2) -> Any:
@@ -160,6 +170,56 @@ def test_claims_on_ensembles_are_about_the_printed_pairs() -> None:
     worse = [9, 10, 10, 8, 9]
     margins = [claim.margin_on([seed]) for claim in claims[:5]]
     np.testing.assert_allclose(margins, [s * w / 2 for s, w in zip(shares, worse, strict=True)])
+
+
+def test_augmentations_differ_alone_and_the_test_view_is_the_same() -> None:
+    for data, sides in (("fashion_mnist_scenes", (32, 37)), ("imagenet2012", (227, 256))):
+        runs = studies.study("augmentation").scales[data].runs
+        configs = {run.label: flat(run.resolve(0).to_dict()) for run in runs}
+        plain = configs[augmentation.NONE]
+        assert (plain["data.size"], plain["data.short_side"]) == sides
+        assert plain["data.augment"] == ()
+        for label, config in configs.items():
+            assert changed(plain, config) <= {"data.augment"}
+            names = {call.partition("(")[0] for call in config["data.augment"]}
+            assert names == {
+                name
+                for name, parts in {
+                    "flip": (augmentation.MIRROR, augmentation.BOTH, augmentation.ALL),
+                    "random_crop": (augmentation.CROPS, augmentation.BOTH, augmentation.ALL),
+                    "pca_colour": (augmentation.COLOUR, augmentation.ALL),
+                }.items()
+                if label in parts
+            }
+
+
+@pytest.mark.parametrize("data", ["fashion_mnist_scenes", "imagenet2012"])
+def test_towers_and_column_have_the_same_parameters(data: str) -> None:
+    """In conv2 to conv5: 25·48·256 + 9·256·384 + 9·192·384 + 9·192·256 weights in the towers,
+    25·96·188 + 9·188·282 + 9·282·282 + 9·282·256 in the column; 256 + 384 + 384 + 256 and 188 + 282
+    + 282 + 256 biases.
+    """
+    found = {}
+    for run in studies.study("two_gpus").scales[data].runs:
+        config = run.resolve(0)
+        side, classes = config.data.size, 1000 if data == "imagenet2012" else 10
+        given = {"input": (side, side, 3), "num_classes": classes}
+        network = models.create({**config.model.to_dict(), **given})
+        found[run.label] = cost.measure(network)
+    towers, column = found[two_gpus.TOWERS], found[two_gpus.COLUMN]
+    assert column.params == pytest.approx(towers.params, rel=1e-2)
+    if data == "imagenet2012":
+        assert towers.params == 60_965_224
+        assert towers.params - column.params == 2_299_136 - 2_294_796
+        assert found[two_gpus.ONE_GPU].params == 59_798_312  # alexnet_2012_one_gpu
+
+
+def test_colour_of_a_kernel_is_what_is_not_grey() -> None:
+    """Grey (1, 1, 1): none. Red less green (1, -1, 0): all. Red (1, 0, 0): 1 - 3 · (1/3)² of 1."""
+    kernels = np.array([[1, 1, 1], [1, -1, 0], [1, 0, 0]], float).T.reshape(1, 1, 3, 3)
+    np.testing.assert_allclose(two_gpus.colour_share(kernels), [0, 1, 2 / 3])
+    record: Any = SimpleNamespace(probe={"colour": [20.0, 65.0]})
+    assert two_gpus.apart(record) == 45.0
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
