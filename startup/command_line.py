@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from configs import files
 from errors import UserError
-from startup import compilation_cache, environment, xla_settings
+from startup import compilation_cache, environment, shell, xla_settings
 
 EXIT_STATUS = 2
 PICTURES = (".png", ".pdf", ".svg")
@@ -217,6 +217,8 @@ def _guarded(main: Callable[[], Any]) -> None:
             jobs.end(one_line(error), EXIT_STATUS)
         if line := machine_error(error):
             jobs.end(one_line(line), EXIT_STATUS)
+        if line := jobs.lost_peer(error):
+            jobs.end(line, shell.TRY_AGAIN)
         if jobs.alone():
             raise
         jobs.end(traceback.format_exc(), 1)

@@ -1,4 +1,4 @@
-"""Handles signals (SIGTERM, Ctrl-C) and closed or broken standard streams.
+"""Handles signals (SIGTERM, Ctrl-C, a closed terminal) and closed or broken standard streams.
 
 Imports only fast parts of the standard library: a command calls `attach` before its other imports,
 so that Ctrl-C during those prints one line, not a traceback. Imports nothing of the project.
@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command, run again, resumes
+AGAIN = "run the same command again to continue"
 STOPPED = 130  # the status shells give to a command ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,6 +37,8 @@ def attach(answer: Answer | None = None) -> None:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     for number in SIGNALS:
         signal.signal(number, _left_to_thread)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it ignored
+        signal.signal(signal.SIGHUP, _left_to_thread)
     threading.Thread(target=_answer_all, args=(read,), name="signals", daemon=True).start()
     # A forked child must not write to this process's pipe.
     os.register_at_fork(after_in_child=_detach)
@@ -91,15 +94,23 @@ def _left_to_thread(number: int, frame: FrameType | None) -> None:
 
 
 def _answer_all(pipe: int) -> None:
+    answered = False
     while numbers := os.read(pipe, 1):
+        # A terminal that closes can send its signal twice, and a second request ends the process
+        # at once: it is none.
+        if numbers[0] == signal.SIGHUP and answered:
+            continue
         # If a library has installed its own handler, Python calls that one instead.
         if signal.getsignal(numbers[0]) is _left_to_thread:
+            answered = True
             _answer()
 
 
 def _detach() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is _left_to_thread:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from startup import environment
+from startup import environment, jobs
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -27,11 +27,15 @@ def start(
     count: int,
     devices: int = 1,
     of_last: tuple[str, ...] = (),
+    job_files: bool = False,
+    **variables: str,
 ) -> list[subprocess.Popen]:
     """`count` processes of one job that trains in `workdir`, of `devices` each.
 
-    The last one also gets the arguments `of_last`.
+    The last one also gets the arguments `of_last`. job_files: names them by the variables of the
+    files in launch/, not by srun's.
     """
+    port = 20_000 + os.getpid() % 10_000
     command = [sys.executable, "train.py", *words, f"--workdir={workdir}", f"--data_dir={data_dir}"]
     running = []
     for rank in range(count):
@@ -43,13 +47,16 @@ def start(
             "SLURM_NTASKS": str(count),
             "SLURM_STEP_NUM_TASKS": str(count),
         }
+        if job_files:
+            job = {jobs.COORDINATOR: f"localhost:{port}", jobs.COUNT: f"{count}"}
+            job[jobs.NUMBER] = f"{rank}"
         clean = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
         clean["JAX_NUM_CPU_DEVICES"] = str(devices)
         running.append(
             subprocess.Popen(
                 [*command, *(of_last if rank == count - 1 else ())],
                 cwd=ROOT,
-                env=clean | (job if count > 1 else {}),
+                env=clean | variables | (job if count > 1 else {}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -85,7 +92,7 @@ def test_two_processes_train_as_one(tmp_path: pathlib.Path) -> None:
     words = ("--config=configs/lenet5.py:scale=smoke", "--config.eval.batch_size=6")
     finish(start(tmp_path / "one", str(tmp_path), *words, count=1))
     finish(start(tmp_path / "devices", str(tmp_path), *words, count=1, devices=2))
-    said = finish(start(tmp_path / "two", str(tmp_path), *words, count=2))
+    said = finish(start(tmp_path / "two", str(tmp_path), *words, count=2, job_files=True))
     assert "devices  2 × cpu, 2 process(es)" in said[0]
     assert "step 4/4" in said[0]
     assert "curves:" in said[0]
@@ -167,3 +174,37 @@ def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path: pathl
     finish(start(tmp_path / "cut", str(tmp_path), *words, count=2))
     assert rows(tmp_path / "cut") == rows(tmp_path / "straight")
     assert len(rows(tmp_path / "cut")) == 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda sent: sent.name)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_dies_or_hangs_ends_the_other_and_the_run_resumes(
+    number: signal.Signals, lost: int, tmp_path: pathlib.Path
+) -> None:
+    """In one line, unless process 0 is lost, which hosts what the processes know of each other."""
+    words = (
+        *("--config=configs/lenet5.py:data=digits", "--config.duration=1100 steps"),
+        "--config.checkpoint.every=22 steps",
+    )
+    workdir = tmp_path / "run"
+    running = start(workdir, str(tmp_path), *words, count=2, CONVNETS_PEER_SECONDS="5")
+    while not (workdir / "checkpoints" / "44").exists():
+        assert running[0].poll() is None, running[0].communicate()
+        time.sleep(0.05)
+    running[lost].send_signal(number)
+    other = running[1 - lost]
+    said = other.communicate(timeout=60)[0]
+    running[lost].kill()
+    running[lost].communicate()
+    if lost == 1:
+        assert other.returncode == 75, said
+        why = "the connection to another process was lost"
+        if number == signal.SIGSTOP:
+            why = "nothing was heard of process 1 for 5 s"
+        assert f"process 0: {why}: stopped; run the same command again to continue\n" in said
+    else:
+        assert other.returncode != 0, said  # jax ends it
+    said = finish(start(workdir, str(tmp_path), *words, count=2))[0]
+    assert "resumed after step" in said
+    assert len(rows(workdir)) == 50

@@ -48,7 +48,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_signal_is_one_line_whatever_the_main_thread_does(
     number: signal.Signals, begun: bool, tmp_path: pathlib.Path
@@ -68,6 +68,53 @@ def test_a_signal_is_one_line_whatever_the_main_thread_does(
             "continue\n"
         )
         assert said == (expected if begun else "stopped; nothing was written\n")
+
+
+COUNTING = """
+import os, signal, time
+from startup import shell
+asked = []
+shell.attach(lambda: asked.append(len(asked)))
+for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+    os.kill(os.getpid(), number)
+    time.sleep(0.2)
+print(asked)
+"""
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_is_never_a_second_request(nohup: bool) -> None:
+    """Shell and kernel may both send SIGHUP; under nohup it is ignored and SIGTERM comes first."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        with started(COUNTING) as process:
+            said, _ = process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert said == ("[0]\n" if nohup else "[0, 1]\n")
+
+
+def test_a_terminal_that_closes_is_answered_like_a_signal(tmp_path: pathlib.Path) -> None:
+    """The kernel hangs up on the process that leads the terminal's session, as on train.py."""
+    (tmp_path / "config.json").touch()
+    ours, theirs = os.openpty()
+    code = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{WAITING}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, f"--workdir={tmp_path}"],
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while b"ready" not in said:
+            said += os.read(ours, 100)
+    finally:
+        os.close(ours)
+    assert process.wait(timeout=30) == 75
 
 
 @pytest.mark.parametrize("command", ["train.py", "evaluate.py", "reproduce.py", "describe.py"])

@@ -1,4 +1,5 @@
-"""SIGTERM (a scheduler wants the machine) and Ctrl-C: finish the step, save, leave with status 75.
+"""SIGTERM (a scheduler wants the machine), Ctrl-C and SIGHUP (the terminal has closed): finish the
+step, save, leave with status 75.
 
 The same command resumes from the saved step. If there is no step to finish, and for the second
 signal, it leaves at once and names what is on the disk: a run that is cut off anywhere resumes. A
@@ -17,14 +18,13 @@ from training.layout import CONFIG, FOLDER
 
 EXIT_STATUS = shell.TRY_AGAIN
 SECONDS_TO_END = 10.0  # the other processes of a job, before this one leaves them
-AGAIN = "run the same command again to continue"
 
 
 class Preempted(Exception):
     """The run stopped on request, after it saved `step`."""
 
     def __init__(self, step: int):
-        super().__init__(f"stopped at step {step}, saved; {AGAIN}")
+        super().__init__(f"stopped at step {step}, saved; {shell.AGAIN}")
         self.step = step
 
 
@@ -85,7 +85,7 @@ def leave(workdir: pathlib.Path | None) -> None:
             int(path.name) for path in (workdir / FOLDER).glob("*") if path.name.isdecimal()
         )
         steps = ", ".join(map(str, saved)) or "none yet"
-        line = f"stopped at once; saved steps in {workdir}: {steps}; {AGAIN}"
+        line = f"stopped at once; saved steps in {workdir}: {steps}; {shell.AGAIN}"
         status = EXIT_STATUS
     jobs = sys.modules.get("startup.jobs")  # slow to import, so never imported here
     if jobs is not None and not jobs.alone():
