@@ -1,18 +1,23 @@
 """Batch normalisation with the statistics of groups of images, and its gradient in few passes.
 
-Ioffe and Szegedy 2015, section 3. Imports nothing of the project.
+Ioffe and Szegedy 2015, section 3. On CPU, where convolutions are native (models/convolution.py),
+the sums over a group's positions are those of kernels/batch_norm.cc: one pass for the two sums that
+each direction needs. Imports models.convolution and models.native.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models import convolution, native
+
 Statistics = tuple[jax.Array, jax.Array]
 Sums = Callable[[jax.Array], jax.Array]
+# Fewer channels than a vector of 16 floats would leave most of it empty.
+FEWEST_CHANNELS = 16
 
 
 def _sums(x: jax.Array) -> jax.Array:
@@ -42,22 +47,21 @@ def normalised(
     """
 
     def forward(
-        sums: Sums, x: jax.Array, scale: jax.Array, shift: jax.Array
+        moments: Callable[[jax.Array], Statistics],
+        x: jax.Array,
+        scale: jax.Array,
+        shift: jax.Array,
     ) -> tuple[jax.Array, Statistics]:
         wide = (1,) * (x.ndim - 1) + (-1,)
-        count = x.size // (x.shape[0] * x.shape[-1])
-        mean = sums(x) / count
-        var = sums(jnp.square(x - mean)) / count
+        mean, var = moments(x)
         factor = lax.rsqrt(var + epsilon) * scale.reshape(wide)
         return x * factor + (shift.reshape(wide) - mean * factor), (mean, var)
 
-    return _with_sums(forward, x, scale, shift)
-
-
-def _with_sums(function: Callable[..., Any], *operands: jax.Array) -> Any:
-    """`function` with the way to sum that suits the platform the program is compiled for."""
+    on_cpu = _native_moments if _is_native(x) else partial(_moments, _sums_by_rows)
     return lax.platform_dependent(
-        *operands, cpu=partial(function, _sums_by_rows), default=partial(function, _sums)
+        *(x, scale, shift),
+        cpu=partial(forward, on_cpu),
+        default=partial(forward, partial(_moments, _sums)),
     )
 
 
@@ -74,7 +78,7 @@ def _normalised_backward(
     """In two passes over x and the gradient, where jax's own takes more."""
 
     def backward(
-        sums: Sums,
+        sums: Callable[..., Statistics],
         x: jax.Array,
         scale: jax.Array,
         mean: jax.Array,
@@ -82,14 +86,56 @@ def _normalised_backward(
         g: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         count = x.size // (x.shape[0] * x.shape[-1])
-        total, along = sums(g), sums(g * (x - mean))
+        total, along = sums(g, x, mean)
         factor = over_deviation * scale.reshape((1,) * (x.ndim - 1) + (-1,))
         slope = jnp.square(over_deviation) * along / count
         by_x = factor * (g - total / count - (x - mean) * slope)
         by_scale = (along * over_deviation).sum(0).reshape(scale.shape)
         return by_x, by_scale, total.sum(0).reshape(scale.shape)
 
-    return _with_sums(backward, *kept, cotangents[0])
+    on_cpu = _native_sums if _is_native(kept[0]) else partial(_gradient_sums, _sums_by_rows)
+    return lax.platform_dependent(
+        *(*kept, cotangents[0]),
+        cpu=partial(backward, on_cpu),
+        default=partial(backward, partial(_gradient_sums, _sums)),
+    )
+
+
+def _moments(sums: Sums, x: jax.Array) -> Statistics:
+    """Mean and variance of each group's channels, [groups, 1, ..., C]."""
+    count = x.size // (x.shape[0] * x.shape[-1])
+    mean = sums(x) / count
+    return mean, sums(jnp.square(x - mean)) / count
+
+
+def _gradient_sums(sums: Sums, g: jax.Array, x: jax.Array, mean: jax.Array) -> Statistics:
+    """Each group's sums of g and of g (x - mean), [groups, 1, ..., C]."""
+    return sums(g), sums(g * (x - mean))
+
+
+def _is_native(x: jax.Array) -> bool:
+    wide = x.dtype == jnp.float32 and x.shape[-1] >= FEWEST_CHANNELS
+    return wide and convolution.form() == "native"
+
+
+def _call(symbol: str, x: jax.Array, *operands: jax.Array) -> Statistics:
+    """The handler `symbol` of kernels/batch_norm.cc, its two results shaped [groups, 1, ..., C]."""
+    native.load()
+    groups, channels = x.shape[0], x.shape[-1]
+    result = jax.ShapeDtypeStruct((groups, channels), x.dtype)
+    call = jax.ffi.ffi_call(symbol, (result, result), vmap_method="sequential")
+    flat = [one.reshape(groups, -1, channels) for one in (x, *operands)]
+    found = call(*flat)
+    one, other = (each.reshape(groups, *(1,) * (x.ndim - 2), channels) for each in found)
+    return one, other
+
+
+def _native_moments(x: jax.Array) -> Statistics:
+    return _call("BatchNormMoments", x)
+
+
+def _native_sums(g: jax.Array, x: jax.Array, mean: jax.Array) -> Statistics:
+    return _call("BatchNormGradientSums", g, x, mean)
 
 
 normalised.defvjp(_normalised_forward, _normalised_backward)

@@ -6,7 +6,7 @@ On GPU and TPU XLA's own convolution is used. On CPU it is slow, its gradients m
     xla         XLA's convolution, differentiated by jax
     formulated  3×3 kernels written so that forward pass and gradients are convolutions and products
                 which XLA runs fast
-    native      the handlers of convolution.cc, which `make` builds where a C++ compiler is
+    native      the handlers of kernels/, which `make` builds where a C++ compiler is
 
 Without a choice it is native where that is built, else formulated. All give the same numbers up to
 the order of sums. On more than one device it is xla: the others would not be divided among them.
@@ -70,7 +70,7 @@ class Window(NamedTuple):
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: Sides, groups: int) -> jax.Array:
     """[N, H, W, C] with [h, w, C / groups, F] -> [N, H', W', F]."""
     if min(side for sides in pad for side in sides) < 0:
-        # Negative padding cuts pixels off: the kernels of convolution.cc only add them.
+        # Negative padding cuts pixels off: the kernels of kernels/ only add them.
         return plain(Window(stride, pad), x, kernel, groups)
     small = any(side < taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     if small and groups == 1:
@@ -139,9 +139,13 @@ class Pays(NamedTuple):
 
 def _pays(window: Window, x: jax.Array, kernel: jax.Array) -> Pays:
     """As measured: XLA's convolutions of more than 16 channels run on one core each, at the same
-    speed a core; those of fewer channels, and its filter gradients, are slower on any map.
+    speed a core; those of fewer channels, and its filter gradients, are slower on any map. What the
+    handlers do by Winograd's filtering takes half of XLA's time.
     """
     height, width, channels, features = kernel.shape
+    filtered = window.stride == 1 and (height, width) == (3, 3) and channels % 16 == 0
+    if filtered and features % 16 == 0 and channels * features <= 256**2:
+        return Pays(True, True, channels * features <= 128 * 256)
     most = max(channels, features)
     wide = x.shape[2] // window.stride >= 8  # else too few neighbours to keep a core busy
     fits = height * width > 1 and (most <= 16 or (most <= 64 and wide))

@@ -1,4 +1,4 @@
-"""The native convolutions (convolution.cc): built once by `make`, loaded when first used.
+"""The native handlers (kernels/): built once by `make`, loaded when first used.
 
 As a script, builds the library, or prints one line if there is no C++ compiler. The
 library is kept with the Python environment, under a name that holds what it depends on: the source,
@@ -19,17 +19,21 @@ import sys
 import tempfile
 from importlib import metadata
 
-SOURCE = pathlib.Path(__file__).with_name("convolution.cc")
+KERNELS = pathlib.Path(__file__).with_name("kernels")
 # -march=native: this processor's widest vectors. Both compilers fuse a product with its sum.
 OPTIONS = ("-std=c++20", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
-SYMBOLS = ("Convolution", "ConvolutionInputGradient", "ConvolutionFilterGradient")
+SYMBOLS = (
+    *("Convolution", "ConvolutionInputGradient", "ConvolutionFilterGradient"),
+    *("BatchNormMoments", "BatchNormGradientSums"),
+)
 
 
 def library() -> pathlib.Path:
     """The path of the library for this source, jaxlib and processor, built or not."""
-    made_of = (SOURCE.read_text(), OPTIONS, metadata.version("jaxlib"), _processor())
+    sources = [source.read_text() for source in sorted(KERNELS.glob("*.*"))]
+    made_of = (sources, OPTIONS, metadata.version("jaxlib"), _processor())
     name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
-    return pathlib.Path(sys.prefix) / "lib" / "convnets" / f"convolution-{name}.so"
+    return pathlib.Path(sys.prefix) / "lib" / "convnets" / f"native-{name}.so"
 
 
 def _processor() -> str:
@@ -65,7 +69,8 @@ def build() -> str | None:
         # Another process may be building it too, so the file is moved into place complete.
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             fresh = pathlib.Path(folder) / made.name
-            command = [found, *OPTIONS, "-isystem", str(headers), str(SOURCE), "-o", str(fresh)]
+            sources = [str(source) for source in sorted(KERNELS.glob("*.cc"))]
+            command = [found, *OPTIONS, "-isystem", str(headers), *sources, "-o", str(fresh)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 return f"{found} failed: {(done.stderr.strip().splitlines() or ['?'])[0]}"
@@ -94,4 +99,4 @@ def load() -> bool:
 if __name__ == "__main__":
     failed = build()
     if failed:
-        print(f"native convolutions were not built, training on CPU will be slower: {failed}")
+        print(f"the native handlers were not built, training on CPU will be slower: {failed}")

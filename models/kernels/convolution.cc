@@ -3,139 +3,18 @@
 // Images are [N, H, W, C], kernels [h, w, C, F]. One routine serves the forward pass and the input
 // gradient: a row of kernel taps sees w·C neighbouring numbers of a padded image, so that a
 // convolution is, for each row of taps, a matrix product of overlapping windows. The input gradient
-// of stride s is s² such convolutions, one for each phase of the input's rows and columns. Vectors
-// are those of the compiler (GCC, Clang): 16 floats with AVX-512, 8 otherwise. Every sum has a
-// fixed order: bits do not depend on the number of threads.
+// of stride s is s² such convolutions, one for each phase of the input's rows and columns. Every
+// sum has a fixed order: bits do not depend on the number of threads.
 
 #include <algorithm>
-#include <atomic>
-#include <cstdint>
-#include <cstring>
-#include <memory>
 #include <vector>
 
-#ifndef KERNELS_ALONE  // the sanitizers' harness compiles the kernels without XLA's headers
-#include "xla/ffi/api/ffi.h"
-#endif
+#include "products.h"
+#include "winograd.h"
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kLanes = 16, kRegisters = 24;  // registers for sums
-#else
-constexpr int kLanes = 8, kRegisters = 12;
-#endif
-typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 constexpr int kParts = 16;  // partial sums of a filter gradient over the batch
-
-struct Shape {
-  int64_t images, height, width, channels;
-};
-
-// Stride, padding above and on the left, kernel; padding below and on the right follow from shapes.
-struct Window {
-  int64_t stride, top, left, height, width;
-};
-
-inline Vec load(const float* from) {
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-inline void store(float* to, const Vec& v, int64_t lanes) {
-  if (lanes >= kLanes) {
-    std::memcpy(to, &v, sizeof v);
-  } else {
-    float all[kLanes];
-    std::memcpy(all, &v, sizeof v);
-    for (int64_t lane = 0; lane < lanes; ++lane) to[lane] = all[lane];
-  }
-}
-
-inline int64_t blocks_of(int64_t features) { return (features + kLanes - 1) / kLanes; }
-
-// One image with `top` rows and `left` columns of zeros before it, cut or filled up to rows×columns.
-void pad_image(const float* image, int64_t height, int64_t width, int64_t channels, int64_t top,
-               int64_t left, int64_t rows, int64_t columns, float* out) {
-  const int64_t row = columns * channels;
-  const int64_t before = std::min(left, columns) * channels;
-  const int64_t copied = std::max<int64_t>(0, std::min(width, columns - left)) * channels;
-  for (int64_t r = 0; r < rows; ++r, out += row) {
-    const int64_t h = r - top;
-    if (h < 0 || h >= height) {
-      std::fill(out, out + row, 0.0f);
-      continue;
-    }
-    std::fill(out, out + before, 0.0f);
-    std::copy_n(image + h * width * channels, copied, out + before);
-    std::fill(out + before + copied, out + row, 0.0f);
-  }
-}
-
-// What `convolve` walks over: steps are in floats.
-struct Walk {
-  int64_t rows, columns;                 // of the output
-  int64_t in_row, in_step, in_tap_row;   // an output row, an output column, a row of taps further
-  int64_t out_row, out_step;
-  int64_t tap_rows, run;                 // rows of taps, and numbers that one row of taps sees
-  int64_t features;
-};
-
-// One vector of features of T neighbouring outputs. (Two vectors at a time would load fewer inputs,
-// but the compiler then keeps sums in memory: two thirds of the speed.) Step: walk.in_step, for the
-// compiler to know, which then needs no registers for addresses; 0: any.
-template <int T, int Step>
-void tile(const Walk& walk, const float* in, const float* packed, float* out, int64_t features) {
-  const int64_t step = Step ? Step : walk.in_step;
-  Vec sums[T] = {};
-  for (int64_t i = 0; i < walk.tap_rows; ++i) {
-    const float* x = in + i * walk.in_tap_row;
-    const float* w = packed + i * walk.run * kLanes;
-    for (int64_t r = 0; r < walk.run; ++r) {
-      const Vec weights = load(w + r * kLanes);
-#pragma GCC unroll 32
-      for (int t = 0; t < T; ++t) sums[t] += x[t * step + r] * weights;
-    }
-  }
-#pragma GCC unroll 32
-  for (int t = 0; t < T; ++t) store(out + t * walk.out_step, sums[t], features);
-}
-
-// Calls tile<count, Step>, where count is at most T.
-template <int T, int Step>
-inline void tile_of(int64_t count, const Walk& walk, const float* in, const float* packed,
-                    float* out, int64_t features) {
-  if constexpr (T > 1) {
-    if (count < T) return tile_of<T - 1, Step>(count, walk, in, packed, out, features);
-  }
-  tile<T, Step>(walk, in, packed, out, features);
-}
-
-template <int Step>
-void convolve_step(const Walk& walk, const float* in, const float* packed, float* out) {
-  constexpr int kTile = std::min(16, kRegisters);
-  const int64_t tiles = (walk.columns + kTile - 1) / kTile;
-  for (int64_t f = 0; f < walk.features; f += kLanes, packed += walk.tap_rows * walk.run * kLanes) {
-    for (int64_t p = 0; p < walk.rows; ++p) {
-      for (int64_t k = 0; k < tiles; ++k) {  // tiles of nearly equal width
-        const int64_t q = walk.columns * k / tiles, end = walk.columns * (k + 1) / tiles;
-        tile_of<kTile, Step>(end - q, walk, in + p * walk.in_row + q * walk.in_step, packed,
-                             out + p * walk.out_row + q * walk.out_step + f, walk.features - f);
-      }
-    }
-  }
-}
-
-// packed: blocks of kLanes features, each [tap_rows, run, kLanes].
-void convolve(const Walk& walk, const float* in, const float* packed, float* out) {
-  switch (walk.in_step) {
-    case 16: return convolve_step<16>(walk, in, packed, out);
-    case 32: return convolve_step<32>(walk, in, packed, out);
-    case 64: return convolve_step<64>(walk, in, packed, out);
-    default: return convolve_step<0>(walk, in, packed, out);
-  }
-}
 
 class Forward {
  public:
@@ -275,39 +154,6 @@ class InputGradient {
   std::vector<std::vector<float>> packed_;
 };
 
-// Adds to one vector of features of R rows of `sums` (rows are `features` apart, rounded up to whole
-// vectors).
-template <int R>
-void outer(const float* x, int64_t in_row, int64_t in_step, const float* g, int64_t rows,
-           int64_t columns, int64_t features, float* sums) {
-  Vec total[R];
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) total[r] = load(sums + r * features);
-  for (int64_t p = 0; p < rows; ++p) {
-    const float* seen = x + p * in_row;
-    for (int64_t q = 0; q < columns; ++q, seen += in_step, g += features) {
-      const Vec back = load(g);
-#pragma GCC unroll 32
-      for (int r = 0; r < R; ++r) total[r] += seen[r] * back;
-    }
-  }
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) store(sums + r * features, total[r], kLanes);
-}
-
-// Calls outer<count>, where count is at most R.
-template <int R>
-inline void outer_of(int64_t count, const float* x, int64_t in_row, int64_t in_step,
-                     const float* g, int64_t rows, int64_t columns, int64_t features,
-                     float* sums) {
-  if constexpr (R > 1) {
-    if (count < R) {
-      return outer_of<R - 1>(count, x, in_row, in_step, g, rows, columns, features, sums);
-    }
-  }
-  outer<R>(x, in_row, in_step, g, rows, columns, features, sums);
-}
-
 class FilterGradient {
  public:
   FilterGradient(const float* x, Shape in, const float* g, Shape out, Window window, float* dw)
@@ -384,65 +230,64 @@ class FilterGradient {
 
 namespace {
 
-namespace ffi = xla::ffi;
 using Images = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::Result<Images>;
 
 thread_local std::vector<float> scratch;
 
-// Calls work(i) for every i below `count` on the pool's threads. The calling thread works too, so
-// that a busy pool cannot block it.
-template <class Work>
-void parallel(ffi::ThreadPool& pool, int64_t count, const Work& work) {
-  struct State {
-    std::atomic<int> next{0}, done{0};
-  };
-  const auto state = std::make_shared<State>();
-  const int total = static_cast<int>(count);
-  // A thread that starts after all is done touches only `state`, which it shares.
-  const Work* shared = &work;
-  const auto run = [state, total, shared] {
-    for (int i; (i = state->next.fetch_add(1)) < total;) {
-      (*shared)(i);
-      if (state->done.fetch_add(1) + 1 == total) state->done.notify_all();
-    }
-  };
-  const int64_t helpers = std::min<int64_t>(count, pool.num_threads()) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([run] { run(); });
-  run();
-  for (int done; (done = state->done.load()) < total;) state->done.wait(done);
+Window window_of(ffi::Span<const int64_t> kernel, int64_t stride, int64_t top, int64_t left) {
+  return {stride, top, left, kernel[0], kernel[1]};
 }
 
 Shape shape_of(ffi::Span<const int64_t> sides) { return {sides[0], sides[1], sides[2], sides[3]}; }
 
 ffi::Error forward(ffi::ThreadPool pool, Images x, Images kernel, Result y, int64_t stride,
                    int64_t top, int64_t left) {
-  const auto sides = kernel.dimensions();
-  const Forward pass(x.typed_data(), shape_of(x.dimensions()), kernel.typed_data(),
-                     {stride, top, left, sides[0], sides[1]}, y->typed_data(),
-                     shape_of(y->dimensions()));
-  parallel(pool, x.dimensions()[0], [&](int64_t n) { pass.image(n, scratch); });
+  const Window window = window_of(kernel.dimensions(), stride, top, left);
+  const Shape in = shape_of(x.dimensions()), out = shape_of(y->dimensions());
+  const auto all = [&](const auto& pass) {
+    parallel(pool, in.images, [&](int64_t n) { pass.image(n, scratch); });
+  };
+  if (winograd_fits(in, out, window)) {
+    all(WinogradForward(x.typed_data(), in, kernel.typed_data(), window, false, y->typed_data(),
+                        out));
+  } else {
+    all(Forward(x.typed_data(), in, kernel.typed_data(), window, y->typed_data(), out));
+  }
   return ffi::Error::Success();
 }
 
 ffi::Error input_gradient(ffi::ThreadPool pool, Images g, Images kernel, Result dx, int64_t stride,
                           int64_t top, int64_t left) {
-  const auto sides = kernel.dimensions();
-  const InputGradient pass(g.typed_data(), shape_of(g.dimensions()), kernel.typed_data(),
-                           {stride, top, left, sides[0], sides[1]}, dx->typed_data(),
-                           shape_of(dx->dimensions()));
-  parallel(pool, g.dimensions()[0], [&](int64_t n) { pass.image(n, scratch); });
+  const Window window = window_of(kernel.dimensions(), stride, top, left);
+  const Shape in = shape_of(dx->dimensions()), out = shape_of(g.dimensions());
+  const auto all = [&](const auto& pass) {
+    parallel(pool, out.images, [&](int64_t n) { pass.image(n, scratch); });
+  };
+  // Turned, the padding is 2 less the forward pass's.
+  if (winograd_fits(out, in, window) && top <= 2 && left <= 2) {
+    all(WinogradForward(g.typed_data(), out, kernel.typed_data(), window, true, dx->typed_data(),
+                        in));
+  } else {
+    all(InputGradient(g.typed_data(), out, kernel.typed_data(), window, dx->typed_data(), in));
+  }
   return ffi::Error::Success();
 }
 
 ffi::Error filter_gradient(ffi::ThreadPool pool, Images x, Images g, Result dw, int64_t stride,
                            int64_t top, int64_t left) {
-  const auto sides = dw->dimensions();
-  FilterGradient pass(x.typed_data(), shape_of(x.dimensions()), g.typed_data(),
-                      shape_of(g.dimensions()), {stride, top, left, sides[0], sides[1]},
-                      dw->typed_data());
-  parallel(pool, pass.parts, [&](int64_t k) { pass.part(k, scratch); });
-  pass.sum();
+  const Window window = window_of(dw->dimensions(), stride, top, left);
+  const Shape in = shape_of(x.dimensions()), out = shape_of(g.dimensions());
+  if (winograd_fits(in, out, window) && winograd_pays(in, out)) {
+    WinogradFilterGradient pass(x.typed_data(), in, g.typed_data(), out, window, kParts,
+                                dw->typed_data());
+    parallel(pool, pass.parts, [&](int64_t k) { pass.part(k, scratch); });
+    parallel(pool, in.channels, [&](int64_t c) { pass.sum(c); });
+  } else {
+    FilterGradient pass(x.typed_data(), in, g.typed_data(), out, window, dw->typed_data());
+    parallel(pool, pass.parts, [&](int64_t k) { pass.part(k, scratch); });
+    pass.sum();
+  }
   return ffi::Error::Success();
 }
 
