@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     """The arguments, and the config overrides among them by field.
 
-    Raises UserError for arguments that are not valid.
+    Exits after --version. Raises UserError for arguments that are not valid.
     """
     parser = _Parser(
         description=__doc__,
@@ -77,7 +77,7 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     others, overrides = command_line.divided(arguments)
     given = parser.parse_args(others)
     if given.version:
-        return given, overrides
+        command_line.say_version()
     if overrides and not given.config:
         raise UserError(f"--config.{next(iter(overrides))}: needs --config")
     wanted = [
@@ -129,9 +129,6 @@ from inspection import cost, description, difference, picture
 def main(arguments: Sequence[str]) -> None:
     """Prints the description. Raises UserError for arguments that are not valid."""
     given, overrides = read(arguments)
-    if given.version:
-        print(command_line.version())
-        return
     # Tracing needs no accelerator, and must not take one from a training run.
     jax.config.update("jax_platforms", "cpu")
 

@@ -118,8 +118,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from startup import command_line  # slow: absl and jax
 
-        print(command_line.version())
-        parser.exit()
+        command_line.say_version()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,7 +64,7 @@ def config_overrides() -> dict[str, Any]:
 
 
 def parse(*, bare: str = "", listed: str = "") -> None:
-    """Reads the flags of sys.argv; exits after --help, or with one error line.
+    """Reads the flags of sys.argv; exits after --help or --version, or with one error line.
 
     bare, listed: see `flagged`; without them only flags are accepted.
     """
@@ -76,6 +76,8 @@ def parse(*, bare: str = "", listed: str = "") -> None:
         sys.argv[1:] = flagged(sys.argv[1:], bare=bare, listed=listed)
     xla_settings.apply()
     _parse(sys.argv)
+    if flags.FLAGS.version:
+        say_version()  # here, so that it does not wait for all that a command imports
 
 
 def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
@@ -124,15 +126,28 @@ def one_line(error: object) -> str:
     return f"error: {' '.join(str(error).split())}"
 
 
+def say_version() -> NoReturn:
+    """Prints what every command's --version prints, and exits."""
+    try:
+        print(version())
+    except UserError as error:
+        fail(str(error))
+    raise SystemExit(0)
+
+
 def version() -> str:
-    """Versions, devices, commit and compilation cache, for bug reports."""
+    """Versions, devices, commit and compilation cache, for bug reports.
+
+    Raises UserError as `environment.describe` does.
+    """
     made_on = environment.describe()
     versions = ", ".join(f"{name} {number}" for name, number in made_on["packages"].items())
     return (
         f"commit    {made_on['commit'] or 'not a git checkout'}\n"
         f"versions  Python {made_on['python']}, {versions}\n"
         f"machine   {made_on['platform']}, {made_on['processor_cores']} cores\n"
-        f"devices   {made_on['devices']} × {made_on['device_kind']}\n"
+        f"devices   {made_on['devices']} × {made_on['device_kind']}, "
+        f"convolutions: {made_on['convolution']}\n"
         f"cache     {compilation_cache.describe()}"
     )
 
@@ -206,10 +221,7 @@ def _guarded(main: Callable[[], Any]) -> None:
     sys.unraisablehook = functools.partial(_not_of_abandoned_reads, sys.unraisablehook)
     compilation_cache.use()
     try:
-        if flags.FLAGS.version:
-            print(version())
-        else:
-            main()
+        main()
     except Exception as error:
         from startup import jobs  # imports jax, which main has done already
 

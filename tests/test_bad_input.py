@@ -41,7 +41,6 @@ SWITCHES = (
     "redraw",
     "report",
     "check",
-    "version",
 )
 SEVERAL = ("runs", "curves")
 

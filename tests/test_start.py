@@ -16,6 +16,7 @@ import sharding
 from models.layers import Conv
 from protocols import registry
 from randomness import Purpose, key
+from reference import pages
 from startup import compilation_cache, environment
 from tests.toy import lenet_config
 from training import experiment, plan
@@ -115,19 +116,27 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_version_says_what_a_report_needs(tmp_path: pathlib.Path) -> None:
+def version(command: str, cache: pathlib.Path) -> str:
     done = subprocess.run(
-        [sys.executable, "train.py", "--version"],
+        [sys.executable, *command.split(), "--version"],
         cwd=ROOT,
-        env=os.environ | {"CONVNETS_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"CONVNETS_CACHE": str(cache), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=True,
     )
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    return done.stdout
+
+
+def test_version_says_what_a_report_needs(tmp_path: pathlib.Path) -> None:
+    lines = dict(line.split(maxsplit=1) for line in version("train.py", tmp_path).splitlines())
     assert set(lines) == {"commit", "versions", "machine", "devices", "cache"}
     assert str(tmp_path) in lines["cache"]
     assert lines["cache"].endswith(" files")
+
+
+def test_every_command_says_the_same_version(tmp_path: pathlib.Path) -> None:
+    assert len({version(command, tmp_path) for command in pages.COMMANDS}) == 1
 
 
 def test_a_network_is_traced_once_before_the_first_step(data_dir: str) -> None:
