@@ -60,6 +60,7 @@ import numpy as np
 import data
 import sharding
 from data.loader import Loader
+from display import Progress
 from errors import UserError
 from protocols import error_tables, registry, score_average, scoring
 from protocols.predictions import Predictor
@@ -68,7 +69,6 @@ from protocols.scoring import Answers
 from startup import environment
 from training import trained, workdirs
 from training.data_record import class_changes
-from training.progress import Progress
 
 FOLDER = "evaluations"
 ALL = "all"
@@ -307,7 +307,7 @@ def run(
     largest = images.shape[:2] if images.shape else (256, 341)
     views = sum(len(protocol.distinct(largest)) for protocol in protocols)
     total = -(-len(images) // batch) * views
-    with Progress(total=total, label=protocols[0].label, unit="view") as display:
+    with Progress(total=total, label=protocols[0].label, unit="views", brief=True) as display:
         for stored, labels in images.batches(batch):
             posteriors = []
             sizes = Counter((image.shape[0], image.shape[1]) for image in stored)

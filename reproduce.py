@@ -6,6 +6,7 @@
     python reproduce.py --config=configs/relu_vs_tanh.py
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
+    python reproduce.py --status
 
 A study writes its runs, figure.png and table.md to runs/studies/<study>/<data>/; the sweep() of a
 config file writes to runs/sweeps/. Finished runs are skipped, interrupted runs resume, and a failed
@@ -36,7 +37,8 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "out",
         None,
-        "Working folder, by default runs/studies/<study>/<data>; with --curves the picture's path.",
+        "Working folder, by default runs/studies/<study>/<data>; with --curves the picture's path; "
+        "with --status the folder to look in, by default runs.",
     )
     flags.DEFINE_string(
         "data_dir", None, "Folder of prepared data; default TFDS_DATA_DIR, then TFDS's default."
@@ -48,6 +50,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("task", False, "Internal: train the run described on standard input.")
     flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
     flags.DEFINE_bool("list", False, "List the studies, their cost and their results so far.")
+    flags.DEFINE_bool("status", False, "List what runs now, was cut off or failed, with time left.")
     flags.DEFINE_bool("redraw", False, "Redraw tables and figures from the committed logs.")
     flags.DEFINE_bool("report", False, "Write results/index.html from the committed logs.")
     flags.DEFINE_bool("check", False, "Check that committed tables and figures match their logs.")
@@ -63,8 +66,18 @@ from collections.abc import Sequence
 import data as data_sets
 import studies
 import train
+from display import duration
 from errors import UserError
-from reproduction import overlay, planning, processes, publishing, runner, sweep, tables
+from reproduction import (
+    overlay,
+    planning,
+    processes,
+    publishing,
+    runner,
+    status,
+    sweep,
+    tables,
+)
 from reproduction.records import RESULTS_VERSION, Record, slug
 from reproduction.study import ROOT, Study, by_label
 from training import preemption
@@ -82,6 +95,8 @@ def main() -> None:
         train_one(processes.received())
     elif given.list:
         print(listing())
+    elif given.status:
+        print(status.page(pathlib.Path(given.out or "runs")))
     elif given.curves:
         out = given.out or "curves.png"
         command_line.check_output("--out", out)
@@ -226,8 +241,7 @@ def listing() -> str:
                     study.name if first else "",
                     f"{study.paper}, {study.figure}" if first else "",
                     data + (" (the paper's)" if scale.papers_data else ""),
-                    planning.duration(seconds)
-                    + (" on a GPU" if scale.papers_data or scale.gpu else ""),
+                    duration(seconds) + (" on a GPU" if scale.papers_data or scale.gpu else ""),
                     str(scale.seeds),
                     _published(study, data),
                     f"{finished} of {len(done)} runs" if finished else "",

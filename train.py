@@ -237,7 +237,9 @@ def train(
 
     with (
         preemption.Preemption(workdir) as stop,
-        progress.Progress(start=start, total=run.steps, shown=writes) as display,
+        progress.TrainingProgress(
+            start=start, total=run.steps, batch_size=run.config.batch_size, shown=writes
+        ) as display,
         metrics.MetricsLog(workdir, step=start, due=run.rows_due(start))
         if writes
         else nothing() as log,
@@ -250,7 +252,7 @@ def train(
             state, loss = update(state, inputs, count=len(steps))
             in_flight.append(loss)
             if len(in_flight) > IN_FLIGHT:
-                in_flight.popleft().block_until_ready()
+                display.loss(in_flight.popleft().block_until_ready())
 
             # What is due after these steps; after the last one everything is.
             done = steps.stop

@@ -3,7 +3,7 @@
 `DATASETS` and `dataset(name)` read no images and are cheap; `open_split` and `load_arrays` read
 them. `digits` and `synthetic` are prepared on first use, the others by `python -m data.prepare
 NAME`. This package only reads files; `input_pipeline.py` makes batches.
-May import errors, startup.
+May import display, errors, startup.
 """
 
 import os

@@ -12,16 +12,16 @@ import hashlib
 import lzma
 import os
 import struct
+import sys
 import tarfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data.damage import Damaged
 from data.locking import locked
+from display import Progress
 from errors import UserError
 
 CHUNK = 1 << 20
@@ -132,7 +132,7 @@ def _digest(archive: Archive, path: Path, header: int | None) -> str:
             digest.update(_published_header(file.read(10), archive.file, header))
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-            bar.update(len(chunk))
+            bar.advance(len(chunk))
     return f"{algorithm}:{digest.hexdigest()}"
 
 
@@ -174,7 +174,7 @@ def _continue_download(url: str, output_file: str, pooch_caller: object) -> None
                 with part.open("ab" if have else "wb") as file, _bar(total, part.stem, have) as bar:
                     for chunk in response.iter_content(CHUNK):
                         file.write(chunk)
-                        bar.update(len(chunk))
+                        bar.advance(len(chunk))
                     got = file.tell()
             if got >= total:
                 break
@@ -199,9 +199,8 @@ def _root_cause(error: BaseException) -> str:
     return " ".join(str(reason).split())
 
 
-def _bar(total: int, label: str, initial: int = 0) -> tqdm:
-    # disable=None: no bar if the output is not a terminal.
-    return tqdm(
-        total=total, initial=initial, desc=label, unit="B", unit_scale=True, leave=False,
-        disable=None,
-    )  # fmt: skip
+def _bar(total: int, label: str, have: int = 0) -> Progress:
+    # On standard error: what a command answers may be read from standard output.
+    return Progress(
+        total=total, start=have, label=label, unit="MB", scale=1e6, brief=True, lines=sys.stderr
+    )

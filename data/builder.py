@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,12 +26,12 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
-from tqdm import tqdm
 
 from data.catalog import Dataset
 from data.locking import locked
 from data.prepared import VERSION, folder_name
 from data.shards import Examples, Shards
+from display import Progress
 from errors import UserError
 
 KEPT = "finished_shards"
@@ -87,7 +88,7 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
         self.name = folder_name(dataset)
         self._dataset, self._splits, self._encoding = dataset, splits, encoding
         self._counts: Counter[str] = Counter()
-        self._bars: dict[str, tqdm] = {}
+        self._bars: dict[str, Progress] = {}
         self._writer = KeepingWriter(data_dir / self.name / KEPT)
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -124,15 +125,12 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
         self, split: str, shard: Callable[[], Examples], last: bool
     ) -> Iterator[tuple[int, dict]]:
         if split not in self._bars:
-            # Created with the first image, so that slow imports do not count. delay: no bar for
-            # small sets; disable=None: nor if the output is not a terminal.
-            self._bars[split] = tqdm(
+            self._bars[split] = Progress(
                 total=self._dataset.splits[split],
-                desc=split,
-                unit=" images",
-                leave=False,
-                disable=None,
-                delay=1,
+                label=split,
+                unit="images",
+                brief=True,
+                lines=sys.stderr,
             )
         # TFDS counts what this yields, so a reused shard yields placeholders.
         taken = self._writer.taken
@@ -141,7 +139,7 @@ class SourceOrderBuilder(tfds.core.ShardBasedBuilder):
             # TFDS stores a file object's bytes unchanged; to encode an array it needs TensorFlow.
             yield key, {"image": io.BytesIO(encoded), "label": label}
             self._counts[split] += 1
-            self._bars[split].update()
+            self._bars[split].advance()
         if last:
             self._bars[split].close()
             expected = self._dataset.splits[split]

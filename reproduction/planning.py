@@ -10,12 +10,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from display import duration
 from errors import UserError
-from reproduction import records
+from reproduction import records, status
 from reproduction.records import Record
 from reproduction.study import Run, Study
 from startup import environment
-from training import durations, metrics, starting_weights
+from training import metrics, starting_weights
 from training.progress import table
 
 TRUST = 60.0  # seconds of work at which measured pace and estimates have equal weight
@@ -104,17 +105,8 @@ class Job:
         if self.finished:
             return 0.0
         if rows := self.rows:
-            return 1 - rows[-1]["step"] / self.steps(rows[-1])
+            return 1 - rows[-1]["step"] / status.steps(self.config, rows[-1])
         return 0.1 if self.elsewhere is not None else 1.0
-
-    def steps(self, row: dict[str, Any]) -> int:
-        """The run's length in steps, from one of its rows."""
-        return durations.in_steps(
-            "config.duration",
-            self.config.duration,
-            steps_per_epoch=round(row["step"] / row["epoch"]),
-            batch_size=self.config.batch_size,
-        )
 
     def record(self) -> Record:
         """The record of the finished run."""
@@ -194,17 +186,6 @@ def _pace(finished: Sequence[Job]) -> float:
     known = [(job.rows[-1]["clock"]["seconds"], job.run.seconds) for job in finished if job.rows]
     known = [(took, estimate) for took, estimate in known if estimate]
     return sum(took for took, _ in known) / sum(one for _, one in known) if known else 1.0
-
-
-def duration(seconds: float) -> str:
-    """ "40 s", "3 min", "2.5 h", "28 days"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
 
 
 def pinned_cores() -> int | None:

@@ -44,6 +44,7 @@ class Process:
             job.identity, jax.__version__, records.RESULTS_VERSION, pinned_cores()
         )
         workdirs.write_json(job.workdir / records.STAMP, made_of)
+        (job.workdir / records.FAILED).unlink(missing_ok=True)
         mine = os.sched_getaffinity(0) if cores else set()
         with (job.workdir / LOG).open("a") as log:
             if cores:

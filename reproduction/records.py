@@ -33,6 +33,7 @@ CORES = 1
 STALLED = 0.02  # fraction of the loss at chance
 ROWS = 200  # maximum in a log, to keep committed logs small
 PROBE = "probe.json"  # in a workdir: the study's measurements on the trained network
+FAILED = "failed.txt"  # in a workdir: the error of the run, until it is started again
 STAMP = "fingerprint.json"  # in a workdir: the parts of its fingerprint
 
 

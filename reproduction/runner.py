@@ -5,19 +5,17 @@ few seconds of imports to a run.
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
+from display import Display, duration
 from reproduction import records
-from reproduction.planning import TRUST, Job, duration
+from reproduction.planning import TRUST, Job
 from reproduction.processes import LOG, Process
 from startup import environment, shell
-from training.progress import LINE_SECONDS
+from training import workdirs
 
 POLL_SECONDS = 0.5
 
@@ -44,7 +42,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
                 process.kill()
         stop.set()
 
-    with shell.answering(answer), Display(todo) as display:
+    with shell.answering(answer), StudyDisplay(todo) as display:
         try:
             while running or (waiting and not stop.is_set()):
                 while shares and not stop.is_set() and (job := _next(waiting)):
@@ -70,6 +68,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
                         display.ended(process.job, process.seconds)
                     elif not stop.is_set():
                         failed[process.job.name] = why
+                        workdirs.write_whole(process.job.workdir / records.FAILED, f"{why}\n")
                         log = process.job.workdir / LOG
                         display.say(f"{process.job.name} failed: {why} ({log})")
         finally:
@@ -116,8 +115,8 @@ def _variables(at_once: int) -> dict[str, str]:
     return dict(os.environ)
 
 
-class Display:
-    """Progress of all runs: a bar over their estimated time, or a line now and then.
+class StudyDisplay:
+    """Progress of all runs: the share of their estimated time, and what each is at.
 
     Reads the progress of a run from its log, so that the training loop does not depend on studies.
     """
@@ -128,18 +127,14 @@ class Display:
         self.done = 0
         self.finished_seconds = 0.0  # of the estimates
         self.total = sum(job.seconds * self.left_at_first[job.name] for job in todo)
-        self.began = self.said = time.monotonic()
-        self.bar = None
-        if sys.stderr.isatty():
-            form = "{l_bar}{bar}| {elapsed}, {postfix}"
-            self.bar = tqdm(total=self.total, bar_format=form, dynamic_ncols=True)
+        self.began = time.monotonic()
+        self.display = Display()
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "StudyDisplay":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.display.close()
 
     def ended(self, job: Job, seconds: float) -> None:
         """Prints the errors and the time of a run that has ended."""
@@ -149,30 +144,22 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
-        tqdm.write(text)
-        sys.stdout.flush()
+        self.display.line(text)
 
     def show(self, running: Sequence[Job]) -> None:
         """Shows the current runs and the time left."""
-        now = time.monotonic()
-        if self.bar is None and now - self.said < LINE_SECONDS:
+        if not self.display.due(0):  # reading the logs takes time
             return
-        self.said = now
         done, texts = self.finished_seconds, []
         for job in running:
             left = job.share_left
             done += job.seconds * max(self.left_at_first[job.name] - left, 0.0)
             texts.append(f"{job.name} {100 * (1 - left):.0f}% {_errors(job.rows)}")
         # At first the estimates count; the more is done, the more the measured pace does.
-        pace = (now - self.began + TRUST) / (done + TRUST)
+        pace = (time.monotonic() - self.began + TRUST) / (done + TRUST)
         left_text = f"about {duration(pace * max(self.total - done, 0.0))} left"
         text = f"{left_text}, {self.done} of {len(self.todo)} runs done: {'; '.join(texts)}"
-        if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.n = min(done, self.total)
-            self.bar.refresh()
-        else:
-            print(text, flush=True)
+        self.display.show(min(done / self.total, 0.99) if self.total else 0.0, text)
 
 
 def _errors(rows: Sequence[dict[str, Any]]) -> str:

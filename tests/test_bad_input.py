@@ -41,6 +41,7 @@ SWITCHES = (
     "redraw",
     "report",
     "check",
+    "status",
 )
 SEVERAL = ("runs", "curves")
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+import display
 import models
 import reproduce
 import studies
@@ -29,6 +30,7 @@ from reproduction import (
     publishing,
     records,
     runner,
+    status,
     tables,
 )
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
@@ -168,6 +170,10 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert "/nowhere" in failed["bad, seed 0"]
     assert [job.finished for job in jobs] == [False, True]
     assert "bad, seed 0 failed: " in capfd.readouterr().out
+    assert [(one.state, one.why) for one in status.below(tmp_path)] == [
+        ("failed", failed["bad, seed 0"]),
+        ("done", ""),
+    ]
 
 
 def test_each_run_has_its_cores_and_the_same_number_however_many_run(
@@ -393,7 +399,7 @@ def test_bad_input_is_one_clear_line(call: Callable, message: str) -> None:
     [(40, "40 s"), (180, "3 min"), (9000, "2.5 h"), (28 * 24 * 3600, "28 days")],
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
-    assert planning.duration(seconds) == text
+    assert display.duration(seconds) == text
 
 
 def test_some_runs_of_a_study_are_named_by_patterns() -> None:

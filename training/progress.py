@@ -1,84 +1,70 @@
-"""What a run prints on the terminal: its progress, and the table after it."""
+"""What a run prints: its progress, and the table after it."""
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from tabulate import tabulate
-from tqdm import tqdm
 
-LINE_SECONDS = 10.0  # between lines where the output is a file or a pipe
+import sharding
+from display import Progress
 
 
-class Progress:
-    """How far a loop is, its figures and the time left: a bar on a terminal, else some lines.
+class TrainingProgress:
+    """Step, loss, errors, images a second and time left of training, as `display` shows them.
 
-    label: of the bar. unit: what is counted. shown: whether this process prints; of a job one does.
+    batch_size: images a step. shown: whether this process shows anything; of a job one does.
     """
 
-    def __init__(
-        self,
-        *,
-        total: int,
-        start: int = 0,
-        label: str = "",
-        unit: str = "step",
-        shown: bool = True,
-    ):
-        self.total, self.start, self.done, self.shown = total, start, start, shown
-        self.label = label or unit
-        self.began = self.said = time.monotonic()
-        self.text = ""
-        self.bar = None
-        if shown and sys.stderr.isatty():
-            self.bar = tqdm(
-                total=total, initial=start, desc=label or None, unit=unit, dynamic_ncols=True
-            )
+    def __init__(self, *, total: int, start: int, batch_size: int, shown: bool):
+        self.batch_size = batch_size
+        self.steps = Progress(total=total, start=start, label="step", shown=shown)
+        self.row: Mapping[str, Any] = {}
+        self.finished: jax.Array | None = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "TrainingProgress":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.steps.close()
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Takes the figures to show from a row of metrics.jsonl."""
-        parts = []
+        self.row = {**self.row, **row}
         if "train" in row:
-            parts.append(f"loss {row['train']['loss']:.4f}")
-        parts += [
-            f"{group} error {100 * row[group]['error']:.2f}%"
-            for group in ("train", "validation", "test")
-            if group in row
-        ]
-        if "images_per_s" in row["clock"]:
-            parts.append(f"{row['clock']['images_per_s']:,.0f} images/s")
-        self.text = ", ".join(parts)
+            self.finished = None  # its mean is newer than the step
 
-    def advance(self) -> None:
-        """Shows that one more is done."""
-        self.step(self.done + 1)
+    def loss(self, finished: jax.Array) -> None:
+        """Takes the loss of a step that the device has finished; read only when it is shown."""
+        self.finished = finished
 
     def step(self, done: int) -> None:
-        """Shows that `done` of the total are done."""
-        self.done = done
-        if self.bar is not None:
-            self.bar.set_postfix_str(self.text, refresh=False)
-            self.bar.update(done - self.bar.n)
-            return
-        now = time.monotonic()
-        if self.shown and (done == self.total or now - self.said >= LINE_SECONDS):
-            self.said = now
-            left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
-            told = f", {self.text}" if self.text else ""
-            print(f"{self.label} {done}/{self.total}{told}, {left:.0f} s left", flush=True)
+        """Shows that `done` steps are done, or under way."""
+        self.steps.step(done, self.figures)
+
+    def figures(self) -> str:
+        """Loss of the newest row or finished step, errors of the newest row, images a second."""
+        parts = []
+        if self.finished is not None:
+            parts.append(f"loss {float(sharding.to_host(self.finished)):.4f}")
+        elif "train" in self.row:
+            parts.append(f"loss {self.row['train']['loss']:.4f}")
+        parts += [
+            f"{group} error {100 * self.row[group]['error']:.2f}%"
+            for group in ("train", "validation", "test")
+            if group in self.row
+        ]
+        pace = self.steps.pace()
+        by_pace = None if pace is None else pace * self.batch_size
+        rate = self.row.get("clock", {}).get("images_per_s", by_pace)
+        if rate is not None:
+            parts.append(f"{rate:,.0f} images/s")
+        return ", ".join(parts)
 
     def line(self, text: str) -> None:
         """Prints a line without breaking the bar."""
-        if self.shown:
-            tqdm.write(text)
+        self.steps.display.line(text)
 
 
 def say_changes(changes: Sequence[str]) -> None:

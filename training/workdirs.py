@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from configs import fields
 from errors import UserError
 from startup import environment
 from training.layout import CONFIG, DATA, ENVIRONMENT, FOLDER, INIT, RESULT
+
+LOCK = ".lock"
+MOMENT = 0.1  # seconds
 
 # The files whose digests each checkpoint holds.
 MADE_OF = {"config": CONFIG, "data": DATA, "init": INIT}
@@ -88,22 +92,41 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("a+")
+        lock = (workdir / LOCK).open("a+")
     except OSError as error:
         raise UserError(f"--workdir: {workdir} cannot be written ({error.strerror})") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for waits in (MOMENT, MOMENT, 0):  # `holder` may hold it for a moment
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(waits)
+        else:
             lock.seek(0)
-            holder = lock.read().strip() or "another process"
+            by = lock.read().strip() or "another process"
             raise UserError(
-                f"--workdir: {workdir} is held by another run ({holder}); choose another folder"
-            ) from None
+                f"--workdir: {workdir} is held by another run ({by}); choose another folder"
+            )
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()
         yield
+
+
+def holder(workdir: pathlib.Path) -> str | None:
+    """The process that holds a workdir, as its lock names it; None if none does."""
+    try:
+        lock = (workdir / LOCK).open()
+    except OSError:
+        return None
+    with lock:
+        try:
+            # A shared lock, let go at once: `claim` waits for such a moment.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "another process"
+    return None
 
 
 def adopt_config(
