@@ -80,8 +80,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: Sides, groups: i
         return seen @ kernel.reshape(-1, kernel.shape[-1])
     window = Window(stride, pad)
     chosen = form() if groups == 1 and x.dtype == kernel.dtype == jnp.float32 else "xla"
-    if chosen == "native" and any(_pays(window, x, kernel)):
-        return _native(window, x, kernel)
+    pays = _pays(window, x, kernel)
+    if chosen == "native" and any(pays):
+        return _native(window, pays, x, kernel)
     if chosen == "formulated" and _formulated_fits(x.shape, kernel.shape, window):
         return _formulated(window, x, kernel)
     return plain(window, x, kernel, groups)
@@ -167,26 +168,18 @@ def _handler(symbol: str, window: Window, like: jax.Array) -> Callable[..., jax.
     return lambda *operands: call(*operands, stride=stride, top=np.int64(top), left=np.int64(left))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _native(window: Window, x: jax.Array, kernel: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _native(window: Window, pays: Pays, x: jax.Array, kernel: jax.Array) -> jax.Array:
     theirs = partial(plain, window)
-    if not _pays(window, x, kernel).forward:
+    if not pays.forward:
         return theirs(x, kernel)
     ours = _handler("Convolution", window, jax.eval_shape(theirs, x, kernel))
     return _on_cpu(ours, theirs, x, kernel)
 
 
-def _native_forward(
-    window: Window, x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _native(window, x, kernel), (x, kernel)
-
-
 def _native_backward(
-    window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array
+    window: Window, pays: Pays, kept: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    pays = _pays(window, *kept)
-
     def by_x(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
         if pays.input_gradient:
             return _handler("ConvolutionInputGradient", window, x)(g, kernel)
@@ -203,7 +196,7 @@ def _native_backward(
     )
 
 
-_native.defvjp(_native_forward, _native_backward)
+_native.defvjp(lambda *asked: (_native(*asked), asked[2:]), _native_backward)
 
 
 # formulated: 3×3 kernels padded by 1, of stride 1, or of stride 2 on maps of even sides.
@@ -222,12 +215,6 @@ def _formulated(window: Window, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _on_cpu(partial(_widened, window), partial(plain, window), x, kernel)
 
 
-def _formulated_forward(
-    window: Window, x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _formulated(window, x, kernel), (x, kernel)
-
-
 def _formulated_backward(
     window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -236,7 +223,7 @@ def _formulated_backward(
     return by_x, by_kernel
 
 
-_formulated.defvjp(_formulated_forward, _formulated_backward)
+_formulated.defvjp(lambda *asked: (_formulated(*asked), asked[1:]), _formulated_backward)
 
 
 def _widened(window: Window, x: jax.Array, kernel: jax.Array) -> jax.Array:
