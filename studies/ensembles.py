@@ -174,7 +174,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
                     panel.annotate(
                         label(counts[place]),
                         (xs[place], statistics.mean(errors[place])),
-                        xytext=(0, 7),
+                        xytext=(7, 5),
                         textcoords="offset points",
                         color=colour,
                         fontsize=9,

@@ -138,7 +138,6 @@ def draw(study: Study, data: str, records: Records) -> Figure:
             name = label if label == PAPER else f"+ … {label}"
             labels.append((*end, f"{name}  {end[1]:.1f}%", colour))
     drawing.heading(panel, "Test error by pass", "pass", "error")
-    panel.set_ylim(bottom=0)
     drawing.percent(panel)
     drawing.room_right(panel, 0.5)
     drawing.ends(panel, labels)

@@ -173,8 +173,10 @@ def test_claims_on_ensembles_are_about_the_printed_pairs() -> None:
 
 
 def test_augmentations_differ_alone_and_the_test_view_is_the_same() -> None:
-    for data, sides in (("fashion_mnist_scenes", (32, 37)), ("imagenet2012", (227, 256))):
+    sides_of = {"fashion_mnist": (32, 37), "fashion_mnist_scenes": (32, 37)}
+    for data, sides in {**sides_of, "imagenet2012": (227, 256)}.items():
         runs = studies.study("augmentation").scales[data].runs
+        assert (augmentation.ALL in {run.label for run in runs}) == (data != "fashion_mnist")
         configs = {run.label: flat(run.resolve(0).to_dict()) for run in runs}
         plain = configs[augmentation.NONE]
         assert (plain["data.size"], plain["data.short_side"]) == sides
@@ -193,7 +195,7 @@ def test_augmentations_differ_alone_and_the_test_view_is_the_same() -> None:
             }
 
 
-@pytest.mark.parametrize("data", ["fashion_mnist_scenes", "imagenet2012"])
+@pytest.mark.parametrize("data", ["fashion_mnist", "fashion_mnist_scenes", "imagenet2012"])
 def test_towers_and_column_have_the_same_parameters(data: str) -> None:
     """In conv2 to conv5: 25·48·256 + 9·256·384 + 9·192·384 + 9·192·256 weights in the towers,
     25·96·188 + 9·188·282 + 9·282·282 + 9·282·256 in the column; 256 + 384 + 384 + 256 and 188 + 282
