@@ -75,7 +75,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: Sides, groups: i
     small = any(side < taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True))
     if small and groups == 1:
         # XLA convolves a map smaller than the kernel slowly on CPU: for 3×3 on 2×2 the same
-        # products as one matrix product take a quarter of the time (benchmarks/small_maps.py).
+        # products as one matrix product take a quarter of the time (benchmarks/convolutions.py).
         seen = patches(x, kernel.shape[:2], stride, pad)
         return seen @ kernel.reshape(-1, kernel.shape[-1])
     window = Window(stride, pad)
