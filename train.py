@@ -30,6 +30,11 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "extend", False, "Continue the run in the workdir to a longer --config.duration."
     )
+    flags.DEFINE_string(
+        "track",
+        None,
+        "Send the rows also to wandb, trackio or tensorboard; see docs/experiments.md.",
+    )
     flags.DEFINE_bool(
         "dry_run", False, "Print the whole config, the plan and what it costs; train nothing."
     )
@@ -71,12 +76,13 @@ from training import (
     progress,
     starting_weights,
     topology,
+    tracking,
     workdirs,
 )
 from training import experiment as experiments
 from training.checkpoints import Checkpoints
 from training.experiment import Experiment
-from training.step import TrainState, evaluation_step, repeated, train_step
+from training.step import TrainState, evaluation_step, is_finite, repeated, train_step
 
 # Dispatches under way at once: enough to keep a device busy, few enough to stop promptly and to
 # hold little memory: on CPU the state of each is allocated when it is dispatched.
@@ -102,7 +108,9 @@ def main() -> None:
         print(f"finished already\n{progress.result_table(result)}")
         return
     try:
-        train_and_evaluate(config, workdir, data_dir=given.data_dir, extend=given.extend)
+        train_and_evaluate(
+            config, workdir, data_dir=given.data_dir, extend=given.extend, track=given.track
+        )
     except preemption.Preempted as stop:
         if jax.process_index() == 0:
             print(stop, file=sys.stderr)
@@ -135,9 +143,11 @@ def train_and_evaluate(
     *,
     data_dir: str | None = None,
     extend: bool = False,
+    track: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains `config` in `workdir`, from where a run there was cut off.
 
+    track: a tracker (training/tracking.py) that gets the rows, too.
     Returns the final state and the contents of result.json. Raises UserError for bad input,
     Preempted (saved, run again) on SIGTERM.
     """
@@ -150,7 +160,11 @@ def train_and_evaluate(
     description = plan.describe(run, start)
     writes = jax.process_index() == 0  # of several processes, one writes and prints
 
-    with closing(run.pipeline), workdirs.claim(workdir) if writes else nothing():
+    with (
+        closing(run.pipeline),
+        tracking.Tracker(track, workdir, config) as tracker,
+        workdirs.claim(workdir) if writes else nothing(),
+    ):
         # The workdir: one config, one run.
         if writes:
             workdirs.adopt_config(
@@ -195,7 +209,10 @@ def train_and_evaluate(
                     print("finished already" if done == run.steps else f"resumed after step {done}")
 
             # The loop.
-            state, wrong = train(run, state, workdir, checkpoints, made_of=made_of, writes=writes)
+            due = run.rows_due(done)
+            log = metrics.MetricsLog(workdir, due, tracker.write) if writes else nothing()
+            with log as rows_log:
+                state, wrong = train(run, state, workdir, checkpoints, rows_log, made_of=made_of)
 
         # What the run gave.
         rows = metrics.read(workdir)
@@ -219,15 +236,15 @@ def train(
     state: TrainState,
     workdir: pathlib.Path,
     checkpoints: Checkpoints,
+    log: metrics.MetricsLog | None,
     *,
     made_of: Mapping[str, str],
-    writes: bool,
 ) -> tuple[TrainState, dict[str, Any] | None]:
     """The loop from the state's step to the last: steps, rows of metrics, checkpoints.
 
-    Also returns which test images the last evaluation got wrong, in the form of result.json; None
-    if no step was left. Raises UserError if the loss, a row or the state is not finite (such a
-    state is never saved), Preempted when asked to stop.
+    log: None in a process that writes nothing. Also returns which test images the last evaluation
+    got wrong, in the form of result.json; None if no step was left. Raises UserError if the loss, a
+    row or the state is not finite (such a state is never saved), Preempted when asked to stop.
     """
     update, evaluate, observe = compiled(run)
     start = int(sharding.to_host(state.step))
@@ -237,12 +254,7 @@ def train(
 
     with (
         preemption.Preemption(workdir) as stop,
-        progress.TrainingProgress(
-            start=start, total=run.steps, batch_size=run.config.batch_size, shown=writes
-        ) as display,
-        metrics.MetricsLog(workdir, step=start, due=run.rows_due(start))
-        if writes
-        else nothing() as log,
+        progress.TrainingProgress(run, start, shown=log is not None) as display,
     ):
         for steps in run.dispatches(start):
             if run.estimates_curvature and steps.start % run.pipeline.steps_per_epoch == 0:
@@ -267,7 +279,7 @@ def train(
             row: metrics.Row = {"step": done, "epoch": done / run.pipeline.steps_per_epoch}
             if "log" in due:
                 row["learning_rate"] = float(sharding.to_host(state.metric_sums["learning_rate"]))
-                row["train"] = metric_means(state.metric_sums)
+                row["train"] = metrics.means(state.metric_sums)
                 if done % run.log_every == 0:  # else the end, and --extend may go on from here
                     state = state.replace(metric_sums=run.empty_metric_sums)
                 clock.training_logged(done - start)
@@ -298,7 +310,7 @@ def train(
                         "that state is not saved; a lower config.schedule.rate may help"
                     )
                 error = row.get("validation", {}).get("error")
-                rows = metrics.digests(workdir, done) if writes else {}
+                rows = metrics.digests(workdir, done) if log is not None else {}
                 checkpoints.save(done, state, validation_error=error, metadata={**made_of, **rows})
             if asked and done < run.steps:
                 checkpoints.wait()
@@ -360,13 +372,6 @@ def tested_wrong(run: Experiment, state: TrainState) -> dict[str, Any]:
     return metrics.packed(evaluate(state, run.pipeline.evaluation("test"))[1])
 
 
-def metric_means(metric_sums: Mapping[str, jax.Array]) -> dict[str, float]:
-    """Means over the steps that the sums hold."""
-    sums = {name: float(value) for name, value in sharding.to_host(metric_sums).items()}
-    names = [name for name in sums if name not in ("steps", "learning_rate", "not_finite")]
-    return {name: sums[name] / sums["steps"] for name in names}
-
-
 def check_finite(state: TrainState) -> None:
     """Raises UserError that names the first step whose loss was not finite."""
     step = int(sharding.to_host(state.metric_sums["not_finite"]))
@@ -375,17 +380,6 @@ def check_finite(state: TrainState) -> None:
             f"the loss of step {step} is not finite: stopped, that state is not saved; "
             "a lower config.schedule.rate may help"
         )
-
-
-@jax.jit
-def is_finite(state: TrainState) -> jax.Array:
-    """Whether all weights, batch statistics, averages and optimizer values are finite, a bool.
-
-    A loss of 0 does not tell: saturated outputs give it under weights that are not finite.
-    """
-    kept = (state.params, state.batch_stats, state.opt_state, state.averages)
-    floats = [x for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
 
 
 if __name__ == "__main__":

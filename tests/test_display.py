@@ -2,6 +2,7 @@
 
 import io
 import sys
+import types
 from typing import Any
 
 import jax.numpy as jnp
@@ -97,7 +98,8 @@ def test_a_bar_where_one_can_be_drawn(
 def test_training_shows_loss_errors_and_images_a_second(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with TrainingProgress(total=100, start=20, batch_size=32, shown=True) as shown:
+    run: Any = types.SimpleNamespace(steps=100, config=types.SimpleNamespace(batch_size=32))
+    with TrainingProgress(run, 20, shown=True) as shown:
         for step in (21, 22):
             shown.loss(jnp.asarray(0.5))
             clock.now += 20

@@ -54,7 +54,7 @@ def test_experiments_resolve(words: list[str]) -> None:
     given = flags(words)
     trains_nothing = {"dry_run", "on", "help_config"} & given.keys()
     assert trains_nothing or given.pop("workdir")
-    for name in trains_nothing | ({"data_dir"} & given.keys()):
+    for name in trains_nothing | ({"data_dir", "track"} & given.keys()):
         del given[name]
     config = given.pop("config")
     fields = {name.removeprefix("config."): files.literal(value) for name, value in given.items()}

@@ -20,7 +20,7 @@ from input_pipeline import Pipeline
 from startup import environment
 from tests.toy import lenet_config
 from training import experiment, metrics, preemption, schedules, step, trained, workdirs
-from training.step import TrainState
+from training.step import TrainState, is_finite
 from training.workdirs import FOLDER
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -384,12 +384,12 @@ def test_a_state_that_is_not_finite_is_not_saved_where_loss_and_weights_are(
 
 def test_a_state_that_is_not_finite_is_found_if_the_loss_is_finite(straight) -> None:
     state = straight[1]
-    assert train.is_finite(state)
+    assert is_finite(state)
     for value in (np.nan, np.inf):
         broken = {**state.params, "fc5": {**state.params["fc5"]}}
         broken["fc5"]["bias"] = broken["fc5"]["bias"].at[3].set(value)
-        assert not train.is_finite(state.replace(params=broken))
-        assert not train.is_finite(state.replace(averages={"params": broken}))
+        assert not is_finite(state.replace(params=broken))
+        assert not is_finite(state.replace(averages={"params": broken}))
 
 
 def test_a_row_that_json_cannot_hold_is_refused() -> None:

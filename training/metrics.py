@@ -12,11 +12,13 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+import sharding
 from errors import UserError
 from training import workdirs
 
@@ -111,38 +113,36 @@ def check_finite(row: Row) -> None:
 
 
 class MetricsLog:
-    """Appends rows to a workdir's metrics.jsonl, and to TensorBoard if tensorboardX is installed.
+    """Appends rows to a workdir's metrics.jsonl.
 
-    step: the step the run starts from. Rows beyond it were logged by a run that was cut off before
-    it saved that step; they are removed, since the same steps will be logged again. due: the steps
-    up to `step` that have a row; the row of an end that --extend has moved is removed.
+    due: the steps up to the one that the run starts from that have a row. Rows beyond were logged
+    by a run that was cut off before it saved that step; they are removed, since the same steps will
+    be logged again; so is the row of an end that --extend has moved. also: called with every row,
+    those that are there first.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, step: int, due: Container[int]):
-        self.path = workdir / FILE
+    def __init__(self, workdir: pathlib.Path, due: Container[int], also: Callable[[Row], None]):
+        self.path, self.also = workdir / FILE, also
         with workdirs.writing(self.path):
             if self.path.exists():
                 kept = [line for line in _lines(self.path) if json.loads(line)["step"] in due]
                 workdirs.write_whole(self.path, "".join(kept))
             self.file = self.path.open("ab", buffering=0)
-            self.board = _tensorboard(workdir, step)
+        for row in read(workdir):
+            also(row)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.file.close()
-        if self.board is not None:
-            self.board.close()
 
     def write(self, row: Row) -> None:
         """Appends one row; it is on disk when this returns."""
         with workdirs.writing(self.path):
             self.file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             os.fsync(self.file.fileno())
-        if self.board is not None:
-            for name, value in scalars(row).items():
-                self.board.add_scalar(name, value, row["step"])
+        self.also(row)
 
 
 class Clock:
@@ -173,6 +173,13 @@ class Clock:
         return clock if self.rate is None else {**clock, "images_per_s": self.rate}
 
 
+def means(metric_sums: Mapping[str, jax.Array]) -> dict[str, float]:
+    """Means over the steps that the sums hold."""
+    sums = {name: float(value) for name, value in sharding.to_host(metric_sums).items()}
+    names = [name for name in sums if name not in ("steps", "learning_rate", "not_finite")]
+    return {name: sums[name] / sums["steps"] for name in names}
+
+
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """A row's numbers as "train/loss": value."""
     flat: dict[str, float] = {}
@@ -182,15 +189,6 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
         elif group not in ("step", "alarms"):
             flat[group] = values
     return flat
-
-
-def _tensorboard(workdir: pathlib.Path, step: int) -> Any | None:
-    """A writer of TensorBoard's event files; None if tensorboardX is not installed."""
-    try:
-        import tensorboardX  # optional: metrics.jsonl has everything
-    except ImportError:
-        return None
-    return tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
 
 def result(rows: list[Row], description: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,17 +9,19 @@ from tabulate import tabulate
 
 import sharding
 from display import Progress
+from training.experiment import Experiment
 
 
 class TrainingProgress:
     """Step, loss, errors, images a second and time left of training, as `display` shows them.
 
-    batch_size: images a step. shown: whether this process shows anything; of a job one does.
+    start: the step that training starts from. shown: whether this process shows anything; of a job
+    one does.
     """
 
-    def __init__(self, *, total: int, start: int, batch_size: int, shown: bool):
-        self.batch_size = batch_size
-        self.steps = Progress(total=total, start=start, label="step", shown=shown)
+    def __init__(self, run: Experiment, start: int, *, shown: bool):
+        self.batch_size = run.config.batch_size
+        self.steps = Progress(total=run.steps, start=start, label="step", shown=shown)
         self.row: Mapping[str, Any] = {}
         self.finished: jax.Array | None = None
 

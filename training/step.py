@@ -256,3 +256,14 @@ def evaluation_step(
     sums = {name: value * count for name, value in loss(outputs, batch).items()}
     wrong = outputs.logits.argmax(-1) != batch["label"]
     return {**sums, "count": count}, wrong, batch["mask"] > 0
+
+
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+    """Whether all weights, batch statistics, averages and optimizer values are finite, a bool.
+
+    A loss of 0 does not tell: saturated outputs give it under weights that are not finite.
+    """
+    kept = (state.params, state.batch_stats, state.opt_state, state.averages)
+    floats = [x for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
