@@ -141,16 +141,16 @@ class GoogLeNet(Network):
     """
 
     stem: str = "7x7"  # "3x3" is for inputs of 16 to 32 pixels: stride 1 and one pooling
-    module: str = "reduced"
+    module: str = "reduced"  # one of MODULE_KINDS: Fig. 2 (b), or "naive", Fig. 2 (a)
     reduction: float = 1.0  # multiplies the widths of the modules' reductions, in addition to width
     reduction_in: tuple[str, ...] = ()  # modules to which `reduction` applies; empty: all
     kernel_5x5: int = 5  # of the branch called 5×5
     pool4: int = 3  # window of the pooling before 5a
-    head_pool: str = "5x5/3"
-    dropout: float = 0.4
-    head_dropout: float = 0.7
+    head_pool: str = "5x5/3"  # of the side heads, one of HEAD_POOLS
+    dropout: float = 0.4  # the rate before the classifier
+    head_dropout: float = 0.7  # the rate in the side heads
     conv_bias: float = 0.2  # initial
-    lrn: bool = True
+    lrn: bool = True  # local response normalisation
     batch_norm: bool = False  # after every convolution, in place of its bias
     batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
 

@@ -21,7 +21,7 @@ class LectureConv(Network):
     multiply-adds are in the convolutions.
     """
 
-    kernel: int = 5
+    kernel: int = 5  # its side
     reduce: int = 0  # maps of the 1×1 convolution before it; 0: none
 
     @nn.compact

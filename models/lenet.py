@@ -251,7 +251,7 @@ def _unchanged(x: jax.Array) -> jax.Array:
 class LeNetModern(Network):
     """The LeNet-5 of lectures: two convolutions, two poolings, three dense layers, softmax.
 
-    conv_features and dense_features are the widths; conv_pad pads conv1 (2 for 28×28 images).
+    conv_features, dense_features: the widths. conv_pad: of conv1, 2 for 28×28 images.
     activation: "relu" or "tanh"; pool: "max" or "average".
     dense_form: apply the dense layers at every position of a larger image, with the same weights:
     logits [N, h, w, classes].

@@ -47,11 +47,11 @@ class Network(nn.Module):
 
     input: tuple[int, int, int]
     num_classes: int
-    heads: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()  # side heads, by name
     initializer: str = "paper"  # or a name in INITIALIZERS, for all kernels
     width: float = 1.0  # multiplies every layer's channels, except the classes
     dtype: str = "float32"  # of the computation; statistics, losses, logits: float32 or wider
-    param_dtype: str = "float32"
+    param_dtype: str = "float32"  # of the weights
     # Shell patterns of batch norms ("conv1/bn") that use and keep their running statistics in
     # training, as in evaluation.
     batch_norm_frozen: tuple[str, ...] = ()

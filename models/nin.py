@@ -32,7 +32,7 @@ class NiN(Network):
     init_stds: tuple[tuple[float, float, float], ...] = ((0.05, 0.05, 0.05),) * 3
     pool2: str = "max"
     dropout: float = 0.5
-    dropout_after: tuple[str, ...] = ("pool1", "pool2")
+    dropout_after: tuple[str, ...] = ("pool1", "pool2")  # the poolings that dropout follows
     head: str = "gap"
     head_dropout: float = 0.0
     last_bias: float = 0.0

@@ -152,18 +152,18 @@ class ResNet(Network):
     stages: tuple[int, ...] = (3, 4, 6, 3)  # units in each stage
     features: tuple[int, ...] = (64, 128, 256, 512)  # of the 3×3 layers of each stage
     block: str = "bottleneck"  # the layers of a unit, a name of BLOCKS
-    stem: str = "imagenet"
+    stem: str = "imagenet"  # one of STEMS: 7×7/2 and a pool, or "cifar", one 3×3
     pool1: str = "caffe"  # the padding of the ImageNet stem's pool, a name of POOL1
     shortcut: str = "B"  # "none" makes the plain net
     stride_in: str = "1x1"  # the first layer of a bottleneck (v1), or its "3x3" (v1.5)
-    unit: str = "original"
-    shortcut_scale: float = 1.0
-    residual_scale: float = 1.0
-    gate: str = "none"
+    unit: str = "original"  # one of UNITS: He et al. 2016b, Fig. 4
+    shortcut_scale: float = 1.0  # multiplies every shortcut
+    residual_scale: float = 1.0  # multiplies every residual branch
+    gate: str = "none"  # of the shortcuts, one of GATES: He et al. 2016b, section 3.1
     gate_bias: float = 0.0  # b_g, the initial bias of the gates
     shortcut_dropout: float = 0.0  # fraction dropped on every shortcut
     conv_bias: str = "none"  # which convolutions have a bias, a name in CONV_BIASES
-    batch_norm_epsilon: float = 1e-5
+    batch_norm_epsilon: float = 1e-5  # added to the variance
     batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
     remat: bool = False  # recompute every unit in the backward pass: memory for time
 

@@ -1,8 +1,12 @@
 """A strict session: eight CPU devices, no silent rank promotion, warnings are errors."""
 
+import json
+import pathlib
 import tempfile
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from startup import xla_settings
@@ -27,3 +31,24 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One folder of prepared data for the whole session."""
     return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path:
+    """A run of LeNet on synthetic 16 × 16 grey images, saved before its first step."""
+    # Imported here: after the settings above, and by few tests.
+    import sharding
+    from tests.toy import lenet_config
+    from training import data_record, experiment
+    from training.checkpoints import Checkpoints
+
+    workdir = tmp_path_factory.mktemp("run")
+    config = lenet_config()
+    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+    made = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
+    data_record.keep(workdir, data_record.of(made.pipeline))
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        state = made.create_state().replace(step=jnp.asarray(1, np.int32))
+        checkpoints.save(1, state, validation_error=None)
+        checkpoints.wait()
+    return workdir

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,27 +25,9 @@ from data import image_files
 from data.damage import Damaged
 from errors import UserError
 from protocols.predictions import Cuts, Predictor, smaller
-from tests.toy import lenet_config
-from training import data_record, experiment
-from training.checkpoints import Checkpoints
 from training.trained import Trained, load
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, data_dir) -> pathlib.Path:
-    """A run of LeNet on synthetic 16 × 16 grey images, saved before its first step."""
-    workdir = tmp_path_factory.mktemp("run")
-    config = lenet_config()
-    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-    made = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
-    data_record.keep(workdir, data_record.of(made.pipeline))
-    with Checkpoints(workdir, keep=1) as checkpoints:
-        state = made.create_state().replace(step=jnp.asarray(1, np.int32))
-        checkpoints.save(1, state, validation_error=None)
-        checkpoints.wait()
-    return workdir
 
 
 @pytest.fixture(scope="module")

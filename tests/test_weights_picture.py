@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,9 +17,7 @@ import models
 import sharding
 from errors import UserError
 from inspection import weights, weights_picture
-from tests.toy import lenet_config
-from training import data_record, experiment, neighbours
-from training.checkpoints import Checkpoints
+from training import neighbours
 from training.trained import load
 
 
@@ -89,21 +86,6 @@ def test_blocks_of_filters_have_full_rows_if_possible(count: int, columns: int):
 )
 def test_rows_are_of_different_classes(labels: list[int], rows: list[int]):
     assert neighbours._rows(np.array(labels)) == rows
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, data_dir):
-    """A run of LeNet on synthetic digits, saved before its first step."""
-    workdir = tmp_path_factory.mktemp("run")
-    config = lenet_config()
-    (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-    made = experiment.create(config, sharding.create_mesh(jax.devices()[:1]), data_dir)
-    data_record.keep(workdir, data_record.of(made.pipeline))
-    with Checkpoints(workdir, keep=1) as checkpoints:
-        state = made.create_state().replace(step=jnp.asarray(1, np.int32))
-        checkpoints.save(1, state, validation_error=None)
-        checkpoints.wait()
-    return workdir
 
 
 def test_neighbours_are_those_of_a_search_by_hand(run, data_dir):

@@ -8,9 +8,10 @@ import ast
 import dataclasses
 import inspect
 import io
+import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from flax import linen as nn
@@ -19,6 +20,7 @@ from tabulate import tabulate
 
 import models
 from configs import base, fields, files
+from errors import UserError
 from training import losses, optimizers, schedules, weight_averaging
 
 # The sections whose fields belong to the part they name, and where parts are looked up.
@@ -29,27 +31,79 @@ PARTS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "averaging": weight_averaging.AVERAGINGS,
 }
 
+NAMES = re.compile(r"(?:^|(?<=[.;)] ))(\w+(?:, \w+)*): ")  # in docstrings
 GIVEN_BY_DATA = ("input", "num_classes")  # fields of a network that no config sets
 
 
 def page(text: str, config: ConfigDict) -> str:
     """The help of "PATH[:argument]": its header and arguments, and a table of all fields."""
-    module = files.module(text.partition(":")[0])
+    path = text.partition(":")[0]
+    module = files.module(path)
     arguments = inspect.getdoc(module.get_config) or "none"
     header = inspect.getdoc(module) or ""
+    papers = of_paper(text)
+    here = _all_leaves(config)
+    rows = [
+        _row(name, [shown(value), papers.get(name, "")], described(name, value, config))
+        for name, value in here.items()
+    ]
+    if papers:
+        whole = files.resolve(_at_papers_scale(text), {})
+        rows += [
+            _row(name, ["", papers[name]], described(name, value, whole))
+            for name, value in _all_leaves(whole).items()
+            if name not in here
+        ]
+    titles = ["field", "value here", "the paper's", "default", "type", "meaning"]
+    if not papers:
+        rows = [(row[0], row[1], *row[3:]) for row in rows]
+        titles.remove("the paper's")
+    table = tabulate(sorted(rows), titles, disable_numparse=True)
+    note = (
+        "\n\nThe paper's: with scale=paper, where that differs. What differs from the paper even "
+        "there is under “deviates” above."
+    )
+    return (
+        f"{header}\n\nArguments, as in {path}:key=value,...\n\n"
+        f"{textwrap.indent(arguments, '  ')}\n\nFields of {text}, set by --config.FIELD=value\n\n"
+        f"{table}{note if papers else ''}"
+    )
+
+
+def of_paper(text: str) -> dict[str, str]:
+    """By field of "PATH[:argument]": its value with scale=paper, if that differs.
+
+    Also fields of the paper's that this config has not. Empty if the config has no such scale.
+    """
+    try:
+        papers = _all_leaves(files.resolve(_at_papers_scale(text), {}))
+    except UserError:  # the file has no scales, or that scale does not fit the other arguments
+        return {}
+    here = _all_leaves(files.resolve(text, {}))
+    return {
+        name: shown(value)
+        for name, value in papers.items()
+        if name not in here or here[name] != value
+    }
+
+
+def _at_papers_scale(text: str) -> str:
+    path, _, argument = text.partition(":")
+    kept = [item for item in argument.split(",") if item and not item.startswith("scale=")]
+    return f"{path}:{','.join([*kept, 'scale=paper'])}"
+
+
+def _all_leaves(config: ConfigDict) -> dict[str, Any]:
+    """The fields of a config by dotted name, all fields of its network among them."""
     defaults, _ = of_network(config.model.name)
     others = {name: value for name, value in defaults.items() if name not in GIVEN_BY_DATA}
-    values = config.to_dict() | {"model": others | config.model.to_dict()}
-    rows = [
-        (f"config.{name}", shown(value), *described(name, value, config))
-        for name, value in leaves(values)
-    ]
-    titles = ("field", "value here", "default", "type", "meaning")
-    table = tabulate(rows, titles, disable_numparse=True, maxcolwidths=[None, 30, 20, 30, 70])
-    return f"{header}\n\nArguments, as in {text.partition(':')[0]}:key=value,...\n\n" + (
-        f"{textwrap.indent(arguments, '  ')}\n\nFields of {text}, set by --config.FIELD=value\n\n"
-        f"{table}"
-    )
+    return dict(leaves(config.to_dict() | {"model": others | config.model.to_dict()}))
+
+
+def _row(name: str, values: Sequence[str], description: Sequence[str]) -> tuple[str, ...]:
+    # tabulate's own wrapping turns the text "False" into True.
+    cells = zip([*values, *description], (30, 30, 20, 30, 70), strict=True)
+    return (f"config.{name}", *("\n".join(textwrap.wrap(cell, width)) for cell, width in cells))
 
 
 def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -142,6 +196,7 @@ def of_class(network: type[models.Network]) -> tuple[dict[str, Any], dict[str, s
             continue
         source = textwrap.dedent(inspect.getsource(ancestor))
         comments = _comments(source)
+        meanings |= _of_docstring(inspect.getdoc(ancestor) or "", known)
         for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 field = node.target.id
@@ -150,6 +205,19 @@ def of_class(network: type[models.Network]) -> tuple[dict[str, Any], dict[str, s
                 if field in known and node.lineno in comments:
                     meanings[field] = comments[node.lineno]
     return defaults, meanings
+
+
+def _of_docstring(docstring: str, known: Container[str]) -> dict[str, str]:
+    """The meanings in a docstring that has "field: meaning" or "field, field: meaning" in it."""
+    meanings: dict[str, str] = {}
+    for paragraph in docstring.split("\n\n")[1:]:
+        text = " ".join(paragraph.split()).partition(" Raises ")[0]
+        parts = NAMES.split(text)  # before the first names, then names and their meaning in turn
+        for names, meaning in zip(parts[1::2], parts[2::2], strict=True):
+            for name in names.split(", "):
+                if name in known:
+                    meanings[name] = meaning.strip().rstrip(".;")
+    return meanings
 
 
 def _comments(source: str) -> dict[int, str]:
