@@ -152,8 +152,3 @@ def test_tables_of_the_reference_have_equal_rows() -> None:
         for table in re.findall(r"(?:^\|.*\n)+", content, re.M):
             lengths = {line.count("|") for line in table.splitlines()}
             assert len(lengths) == 1, (page, table)
-
-
-def test_every_page_is_in_the_sites_menu() -> None:
-    menu = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
-    assert sorted(menu) == sorted({path.name for path in DOCS.glob("*.md")} | reference().keys())

@@ -140,5 +140,11 @@ def test_links_lead_somewhere(page: pathlib.Path) -> None:
         assert made or link.startswith("http") or (page.parent / link).exists(), link
 
 
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    written = [page.name for page in PAGES[1:]]
+    assert sorted(name for name in menu if not name.startswith("reference/")) == sorted(written)
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 120

@@ -136,6 +136,20 @@ def test_a_resumed_run_goes_on_as_the_same_tracked_run(
     assert module.started[2]["name"] != first["name"]
 
 
+def test_after_a_kill_rows_that_may_not_have_arrived_are_sent_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = install(monkeypatch, "trackio")
+    killed = tracking.Tracker("trackio", tmp_path, lenet_config())
+    killed.write(row(2))
+    killed.write(row(4))
+    with tracking.Tracker("trackio", tmp_path, lenet_config()) as tracker:
+        for step in (2, 4, 6):
+            tracker.write(row(step))
+    assert [step for step, _ in module.rows] == [2, 4, 2, 4, 6]
+    assert module.started[0]["name"] == module.started[1]["name"]
+
+
 def test_what_a_tracker_lacks_is_sent_at_the_next_start(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

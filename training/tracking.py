@@ -19,7 +19,7 @@ from errors import UserError
 from training import metrics, workdirs
 
 PACKAGES = {"wandb": "wandb", "trackio": "trackio", "tensorboard": "tensorboardX"}
-FILE = "tracking.json"  # in the workdir: by tracker, the run's id there and the last step sent
+FILE = "tracking.json"  # in the workdir: by tracker, the run's id there and the last step it has
 PROJECT = "convnet-case-studies"  # $WANDB_PROJECT replaces it
 
 
@@ -35,7 +35,9 @@ def require(name: str) -> None:
 class Tracker:
     """The same run of a tracker, however often the run is resumed. Starts with the first row.
 
-    name: of the tracker; None: rows are sent nowhere. Raises UserError as `require` does.
+    name: of the tracker; None: rows are sent nowhere. Raises UserError as `require` does. Trackers
+    send in the background, so that only those rows count as sent that were written before an end in
+    good order: after a kill some come a second time, at the same step with the same numbers.
     """
 
     def __init__(self, name: str | None, workdir: pathlib.Path, config: ConfigDict):
@@ -45,6 +47,7 @@ class Tracker:
         self.given_up = name is None
         self.run: Any = None
         self.sent: dict[str, Any] = {}
+        self.last = 0  # the step of the newest row
 
     def __enter__(self) -> "Tracker":
         return self
@@ -52,6 +55,8 @@ class Tracker:
     def __exit__(self, *error: object) -> None:
         if self.run is not None:
             self._trying(self.run.finish)
+        if self.run is not None:
+            self._remember(step=max(self.last, self.sent["step"]))
 
     def write(self, row: metrics.Row) -> None:
         """Sends a row, unless it has been sent before."""
@@ -59,8 +64,7 @@ class Tracker:
             self._trying(self._start)
         if self.run is not None and row["step"] > self.sent["step"]:
             self._trying(lambda: self.run.log(metrics.scalars(row), step=row["step"]))
-            if self.run is not None:
-                self._remember(step=row["step"])
+            self.last = row["step"]
 
     def _start(self) -> None:
         assert self.name is not None
