@@ -6,6 +6,7 @@
     python reproduce.py --config=configs/relu_vs_tanh.py
     python reproduce.py --redraw | --report | --check
     python reproduce.py --curves runs/a runs/b
+    python reproduce.py --compare runs/a runs/b --html=page.html
     python reproduce.py --status
 
 A study writes its runs, figure.png and table.md to runs/studies/<study>/<data>/; the sweep() of a
@@ -55,8 +56,14 @@ if __name__ == "__main__":
     flags.DEFINE_bool("report", False, "Write results/index.html from the committed logs.")
     flags.DEFINE_bool("check", False, "Check that committed tables and figures match their logs.")
     flags.DEFINE_multi_string("curves", None, "Workdirs whose curves are drawn in one picture.")
+    flags.DEFINE_multi_string(
+        "compare",
+        None,
+        "Workdirs beside each other on a page: curves, numbers, fields that differ.",
+    )
+    flags.DEFINE_string("html", None, "The page of --compare, by default comparison.html.")
     # Before jax is imported, so that mistakes are reported at once.
-    command_line.parse(bare="study", listed="curves")
+    command_line.parse(bare="study", listed=("curves", "compare"))
 
 import fnmatch
 import pathlib
@@ -69,6 +76,7 @@ import train
 from display import duration
 from errors import UserError
 from reproduction import (
+    comparison,
     overlay,
     planning,
     processes,
@@ -101,6 +109,12 @@ def main() -> None:
         out = given.out or "curves.png"
         command_line.check_output("--out", out)
         print(overlay.draw([pathlib.Path(path) for path in given.curves], pathlib.Path(out)))
+    elif given.compare:
+        out = given.html or "comparison.html"
+        command_line.check_output("--html", out, (".html",))
+        print(comparison.write([pathlib.Path(path) for path in given.compare], pathlib.Path(out)))
+    elif given.html:
+        raise UserError("--html: is the page of --compare, which is not given")
     elif given.check:
         check()
     elif given.redraw or given.report:

@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 from reference import pages
 
+HREF = re.compile(r'href="([^"#:]+)"')
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 OURS = ("docs/", "reference/")  # what is at the site's root, what is not a file
 
@@ -27,7 +28,7 @@ def on_files(found: Files, /, *, config: Any) -> Files:
             if found.get_file_from_path(target) is None and (pages.ROOT / target).is_file():
                 file = File.generated(config, target, abs_src_path=str(pages.ROOT / target))
                 found.append(file)
-                if file.is_documentation_page():
+                if file.is_documentation_page() or target.endswith(".html"):
                     waiting.append(file)
     return found
 
@@ -42,5 +43,7 @@ def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
 def _outside(page: str, content: str) -> list[str]:
     """What a page links to, as paths from the repository's root, if it is not in docs/."""
     folder = posixpath.dirname(page) if "/" in page else "docs"
-    targets = [posixpath.normpath(f"{folder}/{link}") for _, link, _ in LINK.findall(content)]
+    html = page.endswith(".html")
+    links = HREF.findall(content) if html else [link for _, link, _ in LINK.findall(content)]
+    targets = [posixpath.normpath(f"{folder}/{link}") for link in links]
     return [target for target in targets if not target.startswith((*OURS, ".."))]

@@ -3,6 +3,7 @@
 Contains nothing about a particular study. Draws without a display.
 """
 
+import io
 import itertools
 import pathlib
 import statistics
@@ -15,21 +16,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from reproduction.records import Record
+from webpages.curves import COLOURS
 
 LEGEND = (
     "Mean over seeds that did not stall; bands: smallest to largest; dots: single seeds; "
     "cut bars and arrows go on beyond the axis."
 )
+DPI = 110
+NO_DITHER = Image.Dither.NONE  # dots in white areas take more bytes than they show
 DIGEST = "Logs"  # the PNG's text field that holds the digest of the logs it was drawn from
 
-# Colours that can be told apart in grey and by the colour-blind (after Okabe and Ito).
 PLAIN, RESIDUAL, GREY = "#c8553d", "#1f6f9f", "#8a8a8a"
 FEWEST_BARS = 3  # that a panel has room for, so that a single bar does not fill it
 OUTLYING = 4.0  # times the median: beyond it a value is marked at the edge of its axis
-SERIES = ("#1f6f9f", "#c8553d", "#3a8f5c", "#8e5ea2", "#d39a2d", "#4d4d4d", "#5fb3c8", "#b05c86")
+SERIES = COLOURS
 
 
 def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float, float]) -> Any:
@@ -52,8 +55,25 @@ def new(rows: int, columns: int, *, title: str, subtitle: str, size: tuple[float
 
 
 def save(figure: Figure, path: pathlib.Path, *, digest: str) -> None:
-    """Writes the PNG, with the digest of its logs in its metadata."""
-    figure.savefig(path, dpi=110, metadata={DIGEST: digest})
+    """Writes the picture; a PNG has the digest of its logs in its metadata."""
+    if path.suffix == ".png":
+        path.write_bytes(png(figure, digest))
+    else:
+        figure.savefig(path, dpi=DPI)
+
+
+def png(figure: Figure, digest: str = "") -> bytes:
+    """The figure as PNG of at most 256 colours, which takes a quarter of the bytes."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png", dpi=DPI)
+    words = PngImagePlugin.PngInfo()
+    words.add_text(DIGEST, digest)
+    with Image.open(whole) as image:
+        few = image.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=NO_DITHER)
+    # The quantizer makes white a little grey, which shows on a white page.
+    few.putpalette([255 if value >= 254 else value for value in few.getpalette() or ()])
+    few.save(small, "PNG", optimize=True, pnginfo=words)
+    return small.getvalue()
 
 
 def digest_of(path: pathlib.Path) -> str | None:

@@ -3,6 +3,7 @@
 Works on plain numbers. The distributions are those of `scipy.stats`.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,13 @@ def standard_error(gaps: Sequence[float], wrong: np.ndarray | None = None) -> fl
 
 def bootstrap_error(gaps: np.ndarray, draws: int = 1000) -> float:
     """The standard error of the mean of gaps [seeds, images], both drawn with replacement."""
-    seeds, images = gaps.shape
+    return _bootstrap_error(gaps.astype(float).tobytes(), gaps.shape, draws)
+
+
+@functools.lru_cache(maxsize=64)  # the tables of a page judge the same claims several times
+def _bootstrap_error(packed: bytes, shape: tuple[int, int], draws: int) -> float:
+    gaps = np.frombuffer(packed).reshape(shape)
+    seeds, images = shape
     rng = np.random.default_rng(0)
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
     of_images = rng.multinomial(images, np.full(images, 1 / images), draws)

@@ -4,27 +4,35 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from errors import UserError
 from reproduction import drawing
 from training import metrics
 
 
 def draw(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
-    """Draws test (bold) and training (dashed) error and loss of all workdirs; saves at `path`.
+    """Saves `figure` at `path`. Raises UserError as it does."""
+    drawing.save(figure(workdirs), path, digest="")
+    return path
+
+
+def figure(workdirs: Sequence[pathlib.Path]) -> Figure:
+    """Test (bold) and training (dashed) error and loss of all workdirs.
 
     Raises UserError if a workdir has no run or the run has no test result yet.
     """
-    figure, axes = drawing.new(
+    drawn, axes = drawing.new(
         1, 2, title="Error and loss", subtitle="Bold: test; dashed: training.", size=(12, 5)
     )
     panels = list(zip(axes[0], ("error", "loss"), (100.0, 1.0), strict=True))
     labels: dict[str, list[tuple[float, float, str, str]]] = {"error": [], "loss": []}
     for index, (workdir, name) in enumerate(zip(workdirs, names(workdirs), strict=True)):
         if not (workdir / "config.json").exists():
-            raise UserError(f"--curves: {workdir} is not a run's workdir: it has no config.json")
+            raise UserError(f"{workdir} is not a run's workdir: it has no config.json")
         rows = metrics.read(workdir)
         if not any("test" in row for row in rows):
-            raise UserError(f"--curves: {workdir} has no test results yet; let it train longer")
+            raise UserError(f"{workdir} has no test results yet; let it train longer")
         colour = drawing.SERIES[index % len(drawing.SERIES)]
         for panel, metric, factor in panels:
             for group, style in (("train", {"ls": "--", "lw": 1}), ("test", {"lw": 2})):
@@ -42,8 +50,7 @@ def draw(workdirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
             drawing.percent(panel)
         drawing.room_right(panel, 0.45)
         drawing.ends(panel, labels[metric])
-    drawing.save(figure, path, digest="")
-    return path
+    return drawn
 
 
 def names(workdirs: Sequence[pathlib.Path]) -> list[str]:

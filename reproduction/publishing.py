@@ -1,8 +1,8 @@
 """Writes results/ (logs, tables, figures, the page) and checks that they agree with the logs.
 
-Layout: results/<study>/<data>/{logs/*.jsonl, table.md, figure.png}, results/index.html. Tables and
-the page are pure functions of the logs and compared exactly. For figures only the digest of their
-logs is compared, since pixels differ between versions of matplotlib.
+Layout: results/<study>/<data>/{logs/*.jsonl, table.md, figure.png}, results/index.html. Tables are
+pure functions of the logs, the page of logs and figures, and both are compared exactly. For figures
+only the digest of their logs is compared, since pixels differ between versions of matplotlib.
 """
 
 import pathlib
@@ -19,6 +19,7 @@ RESULTS = ROOT / "results"
 Studies = Mapping[str, Study]  # by name
 
 INDEX = "index.html"
+FIGURE = "figure.png"
 LOGS = "logs"
 # reproduce.py --redraw writes tables into pages between two such lines. `results` is followed by a
 # study and a data set (its table), by `totals` (two rows), or by nothing (all studies).
@@ -31,9 +32,7 @@ def render(study: Study, data: str, found: Sequence[Record], folder: pathlib.Pat
     """Writes table.md and figure.png of records into `folder`."""
     ordered = by_label(found, study.scale(data).runs)
     (folder / "table.md").write_text(tables.markdown(study, data, ordered))
-    drawing.save(
-        study.draw(study, data, ordered), folder / "figure.png", digest=records.digest(found)
-    )
+    drawing.save(study.draw(study, data, ordered), folder / FIGURE, digest=records.digest(found))
     return ordered
 
 
@@ -131,8 +130,8 @@ def check(studies: Studies, results: pathlib.Path, pages: Mapping[pathlib.Path, 
 
     pages: those with tables of results, and the path from each to `results`.
     """
-    wrong = []
-    for study, data in published(studies, results):
+    wrong, shown = [], published(studies, results)
+    for study, data in shown:
         folder = results / study.name / data
         found = committed(study, data, results)
         for record in found:
@@ -143,12 +142,14 @@ def check(studies: Studies, results: pathlib.Path, pages: Mapping[pathlib.Path, 
         table = folder / "table.md"
         if not table.exists() or table.read_text() != tables.markdown(study, data, ordered):
             wrong.append(f"{table}: differs from its logs; python reproduce.py --redraw")
-        figure = folder / "figure.png"
+        figure = folder / FIGURE
         if drawing.digest_of(figure) != records.digest(found):
             wrong.append(f"{figure}: was drawn from other logs; python reproduce.py --redraw")
+    if any(not (results / study.name / data / FIGURE).exists() for study, data in shown):
+        return wrong  # a page cannot be made without them
     page = results / INDEX
     stale = not page.exists() or page.read_text() != _page(studies, results)
-    if published(studies, results) and stale:
+    if shown and stale:
         wrong.append(f"{page}: differs from the logs; python reproduce.py --report")
     for page, link in pages.items():
         if page.exists() and (text := page.read_text()) != fill(text, studies, results, link):
@@ -165,7 +166,11 @@ def _all(studies: Studies, results: pathlib.Path) -> list[tuple[Study, str, Reco
 
 def _page(studies: Studies, results: pathlib.Path) -> str:
     missing = [study for study in studies.values() if not _any(study, results)]
-    return report.page(_all(studies, results), missing)
+    found = [
+        (study, data, records, (results / study.name / data / FIGURE).read_bytes())
+        for study, data, records in _all(studies, results)
+    ]
+    return report.page(found, missing)
 
 
 def _any(study: Study, results: pathlib.Path) -> bool:

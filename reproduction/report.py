@@ -1,96 +1,90 @@
-"""The HTML of results/index.html: all published studies on one static page."""
+"""The HTML of results/index.html: all published studies on one page, each number with its source.
 
-import html
-import json
-from collections.abc import Sequence
-
-from reproduction import tables
-from reproduction.study import Records, Study, seeds_of
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fafaf8;
-       max-width: 72rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
-h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.4rem; margin: 0 0 .2rem; }
-section { background: #fff; border: 1px solid #e3e3de; border-radius: 6px;
-          padding: 1.4rem 1.6rem; margin: 1.6rem 0; }
-.source { color: #666; margin: 0 0 .8rem; } .note { color: #555; }
-img { width: 100%; height: auto; margin: .6rem 0 1rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; margin: .8rem 0; }
-th, td { border-bottom: 1px solid #e3e3de; padding: .35rem .7rem; text-align: right;
-         vertical-align: top; font-variant-numeric: tabular-nums; }
-th { font-weight: 600; color: #444; max-width: 11rem; }
-th:first-child, td:first-child { text-align: left; }
-.numbers td:first-child { white-space: nowrap; } .verdicts td:first-child { min-width: 15rem; }
-code, pre { font: .85rem/1.45 ui-monospace, monospace; background: #f4f4f0; border-radius: 4px; }
-code { padding: .1rem .3rem; } pre { padding: .7rem .9rem; overflow-x: auto; }
-.verdict { font-weight: 600; border-radius: 4px; padding: .1rem .5rem; white-space: nowrap; }
-.reproduced { background: #dcefe1; color: #1c5c33; }
-.contradicted { background: #f6dcd6; color: #8a2c18; }
-.equivalent { background: #dde8f3; color: #1d4a75; }
-.undecided, .not-run { background: #eeeeea; color: #555; }
-.overview :is(th, td):nth-child(-n+3) { text-align: left; }
-dt { font-weight: 600; } dd { margin: 0 0 .4rem; }
+Every number of a table leads to the runs it was made of: values by seed, commands, configs, commits
+and logs. A pure function of logs and figures, so that `reproduce.py --check` can compare the page.
 """
 
+from collections.abc import Mapping, Sequence
 
-def page(found: Sequence[tuple[Study, str, Records]], missing: Sequence[Study]) -> str:
-    """The whole page: counts of verdicts, a section per study, and the studies not run yet."""
-    bodies = "\n".join(section(study, data, records) for study, data, records in found)
+from reproduction import tables, traces, verdict
+from reproduction.records import slug
+from reproduction.study import OURS, Records, Study, of_seed, seeds_of
+from reproduction.verdict import Verdict
+from webpages import curves, document
+from webpages.document import text
+
+Published = tuple[Study, str, Records, bytes]  # study, data set, records, figure.png
+PAPERS, MINE = "the paper's", "ours"
+
+
+def page(found: Sequence[Published], missing: Sequence[Study]) -> str:
+    """The whole page: counts of verdicts, all claims, a section per study, what is not run yet."""
+    bare = [(study, data, records) for study, data, records, _ in found]
+    heading, *totals = tables.totals(bare)
+    fallen = "".join(f"<li>{text(line)}.</li>" for line in tables.fallen(bare))
+    bodies = "\n".join(section(*one) for one in found)
     not_run = ""
     if missing:
         items = "\n".join(
-            f"<li>{_text(study.title)} ({_text(study.paper)}, {_text(study.figure)}): "
+            f"<li>{text(study.title)} ({text(study.paper)}, {text(study.figure)}): "
             f"<code>python reproduce.py {study.name} --data={next(iter(study.scales))}</code></li>"
             for study in missing
         )
         not_run = f"<section><h2>Not run yet</h2><ul>{items}</ul></section>"
-    fallen = "".join(f"<li>{_text(line)}.</li>" for line in tables.fallen(found))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Convnet Case Studies: results</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>Convnet Case Studies: results</h1>
-<p class="note">The papers' figures and tables, reproduced by our runs. Every number here is
-computed from the logs next to this page; <code>python reproduce.py --check</code> recomputes and
-compares them.</p>
-<div class="wide">{_table(tables.totals(found))}</div>
+    return document.page(
+        "Convnet Case Studies: results",
+        f"""<p class="note">The papers' figures and tables, reproduced by our runs. Every number
+here is computed from the logs next to this page; <code>python reproduce.py --check</code>
+recomputes and compares them. A number of a table leads to its seeds, commands, configs, commits
+and logs.</p>
+<nav>{_overview(bare)}</nav>
+<h2>Verdicts by paper</h2>
+{document.table("totals", heading, document.texts(totals), "Verdicts by paper")}
+<p class="note">{text(tables.RULE)}</p>
+<section><h2>All claims</h2>
+{_claims(bare)}</section>
 <h2>{tables.FALLEN}</h2>
 <ul>{fallen}</ul>
-<p class="note">{_text(tables.RULE)}</p>
-<nav class="wide">{_overview(found)}</nav>
 {bodies}
-{not_run}
-</body>
-</html>
-"""
-
-
-def section(study: Study, data: str, records: Records) -> str:
-    """The section of a study on a data set."""
-    place = f"{study.name}/{data}"
-    seeds = seeds_of(records)
-    facts = "\n".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>"
-        for name, text in tables.provenance(records).items()
+{not_run}""",
     )
-    return f"""<section id="{_anchor(study, data)}">
-<h2>{_text(study.title)}, {_text(data)}</h2>
-<p class="source">{_text(study.paper)}, {_text(study.figure)}</p>
-<p>{_text(study.question)} <span class="note">{_text(tables.on_data(study, data))}
-{_text(study.scales[data].note)}</span></p>
-<a href="{place}/figure.png"><img src="{place}/figure.png" alt="{_text(study.title)}: figure"></a>
-<div class="wide">{_verdicts(tables.verdict_cells(study, data, records))}</div>
-<div class="wide">{_table(tables.cells(study, records))}</div>
-<pre>{_text(tables.command(study, data, seeds))}</pre>
+
+
+def section(study: Study, data: str, records: Records, figure: bytes) -> str:
+    """The section of a study on a data set."""
+    place, anchor = f"{study.name}/{data}", _anchor(study, data)
+    facts = "\n".join(
+        f"<dt>{text(name)}</dt><dd>{text(words)}</dd>"
+        for name, words in tables.provenance(records).items()
+    )
+    ids = {label: f"{anchor}-{slug(label)}" for label in records}
+    runs = [
+        curves.Run(label, seed, record.rows, ids[label], record.stalled)
+        for label, seeds in records.items()
+        for seed, record in seeds.items()
+    ]
+    sources = "\n".join(
+        traces.of_label(
+            ids[label],
+            label,
+            tables.by_seed(study, records, label),
+            [traces.of_record(record, f"{place}/logs/{record.file}") for record in seeds.values()],
+        )
+        for label, seeds in records.items()
+    )
+    return f"""<section id="{anchor}">
+<h2>{text(study.title)}, {text(data)}</h2>
+<p class="source">{text(study.paper)}, {text(study.figure)}</p>
+<p>{text(study.question)} <span class="note">{text(tables.on_data(study, data))}
+{text(study.scales[data].note)}</span></p>
+{document.figure(figure, f"{study.title}, {data}")}
+{curves.panel(runs, f"Curves of {study.title}, {data}")}
+{_verdicts(study, data, records, ids)}
+{_numbers(study, records, ids)}
+<pre>{text(tables.command(study, data, seeds_of(records)))}</pre>
 <details><summary>Where the numbers come from</summary>
-<dl>{facts}</dl></details>
-<details><summary>Configs</summary>{_configs(records)}</details>
+<dl>{facts}</dl>
+{sources}</details>
 </section>"""
 
 
@@ -102,44 +96,80 @@ def _overview(found: Sequence[tuple[Study, str, Records]]) -> str:
     heading, *rows = tables.summary(found)
     lines = []
     for (study, data, _), (title, *cells) in zip(found, rows, strict=True):
-        link = f'<a href="#{_anchor(study, data)}">{_text(title)}</a>'
-        lines.append([link, *map(_text, cells)])
-    return _rows("overview", heading, lines)
+        link = f'<a href="#{_anchor(study, data)}">{text(title)}</a>'
+        lines.append([link, *map(text, cells)])
+    return document.table("overview", heading, lines, "Studies")
 
 
-def _configs(records: Records) -> str:
-    shown = []
-    for label, seeds in records.items():
-        record = next(iter(seeds.values()))
-        config = json.dumps(record.config, indent=1, ensure_ascii=False)
-        shown.append(
-            f"<details><summary>{_text(label)}</summary>"
-            f"<pre>{_text(record.command)}</pre><pre>{_text(config)}</pre></details>"
-        )
-    return "\n".join(shown)
+def _claims(found: Sequence[tuple[Study, str, Records]]) -> str:
+    """All claims of all studies, and what filters them where scripts run."""
+    rows, papers = [], dict[str, None]()
+    for study, data, records in found:
+        _, *cells = tables.verdict_cells(study, data, records)
+        for claim, source, outcome, gap, *_, seeds, _, _ in cells:
+            whose = MINE if source == OURS else PAPERS
+            papers[study.paper] = None
+            values = {"verdict": outcome, "paper": study.paper, "whose": whose}
+            attributes = "".join(f' data-{name}="{text(v)}"' for name, v in values.items())
+            link = f'<a href="#{_anchor(study, data)}">{text(claim)}</a>'
+            shown = [_mark(outcome), *map(text, (gap, data, study.paper, source, seeds))]
+            rows.append((attributes, [link, *shown]))
+    heading = ("claim", "verdict", "mean gap, 95% interval", "data", "paper", "source", "seeds")
+    filters = (
+        _filter("verdict", "Verdict", (*verdict.OUTCOMES, verdict.NOT_RUN))
+        + _filter("paper", "Paper", sorted(papers))
+        + _filter("whose", "Claims", (PAPERS, MINE))
+    )
+    return f"""<div class="filtered"><div class="controls" hidden>{filters}
+<label>Words <input type="search"></label>
+<span class="count" role="status"></span></div>
+{document.lined("claims", heading, rows, "All claims")}</div>"""
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    heading, *rest = rows
-    return _rows("numbers", heading, [[_text(cell) for cell in row] for row in rest])
+def _filter(field: str, name: str, values: Sequence[str]) -> str:
+    options = "".join(f"<option>{text(value)}</option>" for value in values)
+    return (
+        f'<label>{text(name)} <select name="{field}"><option value="">all</option>{options}'
+        "</select></label>"
+    )
 
 
-def _verdicts(rows: Sequence[Sequence[str]]) -> str:
-    heading, *rest = rows
+def _mark(outcome: str) -> str:
+    return f'<span class="verdict {outcome.replace(" ", "-")}">{text(outcome)}</span>'
+
+
+def _verdicts(study: Study, data: str, records: Records, ids: Mapping[str, str]) -> str:
+    judged = verdict.judge(study.claims_on(data), records, data)
+    heading, *rows = tables.verdict_cells(study, data, records)
     lines = []
-    for text, source, outcome, *numbers in rest:
-        mark = f'<span class="verdict {outcome.replace(" ", "-")}">{_text(outcome)}</span>'
-        lines.append([_text(text), _text(source), mark, *map(_text, numbers)])
-    return _rows("verdicts", heading, lines)
+    for one, (words, source, outcome, *numbers) in zip(judged, rows, strict=True):
+        claim = document.folded(text(words), _gaps(one, records, ids))
+        lines.append([claim, text(source), _mark(outcome), *map(text, numbers)])
+    return document.table("verdicts", heading, lines, "Verdicts")
 
 
-def _rows(kind: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of CSS class `kind`; heading as text, rows as HTML."""
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in heading)
-    lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+def _gaps(judged: Verdict, records: Records, ids: Mapping[str, str]) -> str:
+    """A claim's gap in each seed, and links to the runs it was made of."""
+    claim, gaps = judged.claim, []
+    for seed in seeds_of(records):
+        runs = of_seed(records, seed)
+        if runs.keys() >= set(claim.runs) and (gap := claim.gap(runs)) is not None:
+            stalled = " (stalled)" if any(runs[label].stalled for label in claim.runs) else ""
+            gaps.append(f"seed {seed}: {gap + 0.0:+.2f}{stalled}")
+    links = ", ".join(
+        f'<a href="#{ids[label]}">{text(label)}</a>' for label in claim.runs if label in ids
+    )
+    listed = f"Gaps in {text(claim.unit)}, {text('; '.join(gaps))}. " if gaps else ""
+    return f'<span class="note">{listed}Runs: {links}.</span>'
 
 
-def _text(text: str) -> str:
-    return html.escape(text)
+def _numbers(study: Study, records: Records, ids: Mapping[str, str]) -> str:
+    heading, *rows = tables.cells(study, records)
+    lines = [
+        (
+            f' data-trace="{ids[label]}"',
+            [f'<a href="#{ids[label]}">{text(label)}</a>', *map(text, cells)],
+        )
+        for label, *cells in rows
+    ]
+    return document.lined("numbers", heading, lines, "Measured and published numbers")

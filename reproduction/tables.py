@@ -78,15 +78,7 @@ def cells(study: Study, records: Records) -> list[list[str]]:
 
     Means are over the runs that did not stall, or over all runs of a label if all stalled.
     """
-    columns = [
-        column
-        for column in (*ERRORS, *study.columns)
-        if any(
-            column.value(record) is not None
-            for seeds in records.values()
-            for record in seeds.values()
-        )
-    ]
+    columns = _columns(study, records)
     printed = any(label in study.published for label in records)
     stalled = {
         label: sum(record.stalled for record in seeds.values()) for label, seeds in records.items()
@@ -104,6 +96,30 @@ def cells(study: Study, records: Records) -> list[list[str]]:
             row.append(text or column.missing)
         rows.append([*row, study.published.get(label, "")] if printed else row)
     return rows
+
+
+def by_seed(study: Study, records: Records, label: str) -> list[list[str]]:
+    """Heading and a row per seed of one label: the numbers that `cells` takes the mean of."""
+    columns = _columns(study, records)
+    rows = [["seed", *(column.heading for column in columns), ""]]
+    for seed, record in records[label].items():
+        values = [
+            spread([column.value(record)], digits=column.digits, factor=column.factor)
+            or column.missing
+            for column in columns
+        ]
+        rows.append([str(seed), *values, "stalled" if record.stalled else ""])
+    return rows
+
+
+def _columns(study: Study, records: Records) -> list[Column]:
+    """The columns that any record has a value for."""
+    flat = [record for seeds in records.values() for record in seeds.values()]
+    return [
+        column
+        for column in (*ERRORS, *study.columns)
+        if any(column.value(record) is not None for record in flat)
+    ]
 
 
 def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:

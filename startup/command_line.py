@@ -43,6 +43,29 @@ def define_config(description: str) -> None:
     )
 
 
+class _File(flags.ArgumentParser):
+    """The values of a flag that names a file or, without a value, the usual one: ""."""
+
+    def parse(self, argument: str | bool) -> str | None:
+        # What absl makes of --name and --noname.
+        return {"true": "", "false": None}.get(str(argument).lower(), str(argument))
+
+
+def define_file(name: str, description: str) -> None:
+    """Defines the flag --name[=FILE]: None if it is not given, "" if it is given without a file."""
+    flags.DEFINE_flag(
+        flags.Flag(
+            parser=_File(),
+            serializer=None,
+            name=name,
+            default=None,
+            help_string=description,
+            boolean=True,
+        ),
+        module_name=sys.argv[0],
+    )
+
+
 def config() -> ConfigDict:
     """The locked config. Raises UserError if it is missing or invalid."""
     given = flags.FLAGS
@@ -63,7 +86,7 @@ def config_overrides() -> dict[str, Any]:
     return {field: functools.reduce(getattr, field.split("."), config()) for field in fields}
 
 
-def parse(*, bare: str = "", listed: str = "") -> None:
+def parse(*, bare: str = "", listed: Sequence[str] = ()) -> None:
     """Reads the flags of sys.argv; exits after --help or --version, or with one error line.
 
     bare, listed: see `flagged`; without them only flags are accepted.
@@ -80,24 +103,24 @@ def parse(*, bare: str = "", listed: str = "") -> None:
         say_version()  # here, so that it does not wait for all that a command imports
 
 
-def flagged(words: Sequence[str], *, bare: str, listed: str) -> list[str]:
-    """Turns words that are not flags into values of `bare`, or of `listed` if they come after it.
+def flagged(words: Sequence[str], *, bare: str, listed: Sequence[str]) -> list[str]:
+    """Turns words that are not flags into values of `bare`, or of the last one of `listed` if any.
 
     "name --listed a b" becomes "--bare=name --listed=a --listed=b", and "--flag value" becomes
     "--flag=value". A word "-" is no flag.
     """
-    made, in_list = list[str](), False
+    made, target = list[str](), bare
     left = iter(words)
     for word in left:
-        if word == f"--{listed}":
-            in_list = True
+        if word.removeprefix("--") in listed and word.startswith("--"):
+            target = word.removeprefix("--")
         elif word.startswith("-") and word != "-":
             value = next(left, None) if _takes_next(word) else None
             made.append(word if value is None else f"{word}={value}")
         else:
-            made.append(f"--{listed if in_list else bare}={word}")
-    if in_list and not any(word.startswith(f"--{listed}=") for word in made):
-        made.append(f"--{listed}")  # absl reports the missing value
+            made.append(f"--{target}={word}")
+    if target != bare and not any(word.startswith(f"--{target}=") for word in made):
+        made.append(f"--{target}")  # absl reports the missing value
     return made
 
 
@@ -208,7 +231,7 @@ def _check_given(flag: flags.Flag) -> None:
     if flag.present > 1 and not several:
         raise UserError(f"--{flag.name}: is given {flag.present} times; give it once")
     values: Any = flag.value if several else [flag.value]
-    if flag.present and "" in values:
+    if flag.present and "" in values and not isinstance(flag.parser, _File):
         raise UserError(f"--{flag.name}: is empty")
 
 

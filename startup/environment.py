@@ -3,7 +3,9 @@
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -30,6 +32,12 @@ def describe() -> dict[str, Any]:
         "convolution": convolution_form(),
         "commit": commit(),
     }
+
+
+def command() -> str | None:
+    """The command line of this process if it is train.py's, for the log of its run."""
+    name = pathlib.Path(sys.argv[0]).name
+    return shlex.join(["python", name, *sys.argv[1:]]) if name == "train.py" else None
 
 
 def convolution_form() -> str:

@@ -29,7 +29,7 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # The flags of train.py and reproduce.py, which define them where they are started as programs.
-TEXTS = ("workdir", "data_dir", "on", "study", "data", "out")
+TEXTS = ("workdir", "data_dir", "on", "study", "data", "out", "html")
 SWITCHES = (
     "dry_run",
     "help_config",
@@ -43,7 +43,7 @@ SWITCHES = (
     "check",
     "status",
 )
-SEVERAL = ("runs", "curves")
+SEVERAL = ("runs", "curves", "compare")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -259,6 +259,11 @@ def test_an_override_may_be_written_as_two_words() -> None:
         (["--study=degradation", "--out=README.md"], "--out: README.md cannot be a working folder"),
         ([f"--config={LENET}", "--out=README.md/x"], "--out: README.md/x cannot be a working"),
         (["--curves=runs/x", "--out=x.foo"], "--out: x.foo must end in .png, .pdf, .svg"),
+        (["--curves=runs/none"], "runs/none is not a run's workdir: it has no config.json"),
+        (["--compare=runs/none"], "runs/none is not a run's workdir: it has no config.json"),
+        (["--compare=runs/x", "--html=x.png"], "--html: x.png must end in .html"),
+        (["--compare=runs/x", "--html=none/x.html"], "--html: there is no folder none"),
+        (["--html=x.html"], "--html: is the page of --compare, which is not given"),
     ],
 )
 def test_a_flag_of_reproduce_is_named(given: list[str], words: str, capfd) -> None:
@@ -292,6 +297,8 @@ def test_a_run_says_how_many_damaged_images_it_skipped() -> None:
         ),
         (["reproduce.py", "degradation", "shortcuts"], "--study: is given 2 times"),
         (["evaluate.py", "--workdir="], "--workdir: is empty"),
+        (["evaluate.py", "--workdir=x", "--report=x.png"], "--report: x.png must end in .html"),
+        (["reproduce.py", "--compare"], "Missing value for flag --compare"),
     ],
 )
 def test_through_the_shell(command: list[str], words: str) -> None:

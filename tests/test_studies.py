@@ -1,9 +1,11 @@
 """A tiny study from run to committed log: skipped, resumed, failing, published, tampered with."""
 
+import base64
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ import studies
 from errors import UserError
 from models import inception
 from reproduction import (
+    comparison,
     drawing,
     overlay,
     planning,
@@ -324,16 +327,34 @@ def test_page_needs_no_network_and_holds_figure_verdict_config_and_command(
     results: pathlib.Path,
 ) -> None:
     page = (results / "index.html").read_text()
-    assert "http" not in page
-    assert "<script" not in page
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?!data:)", page)
+    figure = base64.b64encode((results / "tiny/synthetic/figure.png").read_bytes()).decode()
     for part in (
-        'src="tiny/synthetic/figure.png"',
+        f'src="data:image/png;base64,{figure}"',
         '<span class="verdict undecided">undecided</span>',
         "python reproduce.py tiny --data=synthetic --seeds=0",
         "lenet5_modern",
         "--config.schedule.rate=0.02",
+        'href="tiny/synthetic/logs/two_B_seed0.jsonl"',
+        f"<td>{(environment.commit() or 'unknown')[:12]}",
     ):
         assert part in page
+
+
+def test_every_number_leads_to_its_runs(results: pathlib.Path) -> None:
+    page = (results / "index.html").read_text()
+    ids = set(re.findall(r'\bid="([^"]+)"', page))
+    led = set(re.findall(r'href="#([^"]+)"|data-trace="([^"]+)"', page))
+    assert {"tiny-synthetic-one", "tiny-synthetic-two_B"} <= {one or other for one, other in led}
+    assert {one or other for one, other in led} <= ids
+    for log in re.findall(r'href="([^"#]+\.jsonl)"', page):
+        assert (results / log).exists()
+
+
+def test_a_page_without_its_figure_is_not_made(results: pathlib.Path) -> None:
+    (results / "tiny/synthetic/figure.png").unlink()
+    (complaint,) = publishing.check(studies.STUDIES, results, {})
+    assert "figure.png: was drawn from other logs" in complaint
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -371,12 +392,13 @@ def test_ended_it_leaves_no_run_behind(how: signal.Signals, tmp_path: pathlib.Pa
     [
         (["degradation", "--data=digits"], ["--study=degradation", "--data=digits"]),
         (["--curves", "a", "b"], ["--curves=a", "--curves=b"]),
+        (["--compare", "a", "b", "--html=c"], ["--compare=a", "--compare=b", "--html=c"]),
         (["--list"], ["--list"]),
         (["--curves"], ["--curves"]),
     ],
 )
 def test_names_and_workdirs_become_flags(given: list[str], flags: list[str]) -> None:
-    assert command_line.flagged(given, bare="study", listed="curves") == flags
+    assert command_line.flagged(given, bare="study", listed=("curves", "compare")) == flags
 
 
 @pytest.mark.parametrize(
@@ -512,3 +534,45 @@ def test_curves_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> Non
     assert drawn.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match=r"has no config\.json"):
         overlay.draw([tmp_path / "nowhere"], tmp_path / "none.png")
+
+
+def test_a_page_of_any_runs(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    made = sorted(path.parent for path in folder.glob("*/*/result.json"))
+    page = comparison.write(made, tmp_path / "page.html").read_text()
+    assert page.count('<tr data-trace="') == 2
+    (fields,) = re.findall(r'<table class="fields">.*?</table>', page, re.DOTALL)
+    assert re.findall(r"<code>(.*?)</code></th><td>(.*?)</td><td>(.*?)</td>", fields) == [
+        ("schedule.rate", "0.01", "0.02")
+    ]
+    for log in re.findall(r'href="([^"#]+\.jsonl)"', page):
+        assert (tmp_path / log).exists()
+    # A run under way has rows, and no result yet.
+    shutil.copytree(made[0], tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    comparison.write([tmp_path / "run"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>no</td>" in page
+    assert "None: the configs are the same." in page
+
+
+def test_fields_that_differ() -> None:
+    configs = [
+        {"seed": 0, "data": {"name": "digits"}, "rates": {"a": 1}},
+        {"seed": 0, "data": {"name": "mnist"}, "rates": {"a": 1, "b": 2}},
+    ]
+    assert comparison.differing(configs) == {
+        "data.name": ["digits", "mnist"],
+        "rates.b": [comparison.UNSET, 2],
+    }
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"seed": 0, "data": 5}'])
+def test_a_damaged_config_is_not_compared(
+    folder: pathlib.Path, tmp_path: pathlib.Path, content: str
+) -> None:
+    made = next(path.parent for path in folder.glob("*/*/result.json"))
+    shutil.copytree(made, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: is damaged"):
+        comparison.write([tmp_path / "run"], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

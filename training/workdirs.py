@@ -213,9 +213,12 @@ def config_digest(config: dict[str, Any]) -> str:
 def record_environment(workdir: pathlib.Path, *, resumed: bool) -> list[str]:
     """Writes environment.json. Returns differences from the earlier steps that change bits.
 
-    If there are any, the environment of those steps is kept in the file, under "earlier".
+    If there are any, the environment of those steps is kept in the file, under "earlier". The file
+    also has the command, if it is train.py's.
     """
     path, now = workdir / ENVIRONMENT, environment.describe()
+    if started := environment.command():
+        now["command"] = started
     before = read_object(path) if resumed and path.exists() else {}
     changes = [
         f"{name} {was} -> {now_is}"
