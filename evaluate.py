@@ -3,11 +3,13 @@
     python evaluate.py --workdir=runs/lenet5_digits --protocol=ten_crop
     python evaluate.py --workdir=runs/a --workdir=runs/b --protocol=crop_144     (an ensemble)
     python evaluate.py --workdir=runs/a --workdir=runs/b --ensembles             (the first 1, 2)
+    python evaluate.py --workdir=runs/lenet5_digits --protocol=plain --report    (its mistakes)
 
 A protocol is NAME[:option=value,...]; sides are in the papers' pixels, for a 224 × 224 network:
 `center:side=256,crop=320`, `dense:sides=256+384+512,flip=0`. `all` runs every protocol that the
 networks support. Results are printed and written, with everything they depend on, to the first
-workdir: <workdir>/evaluations/<protocol>_<split>_<step>.json.
+workdir: <workdir>/evaluations/<protocol>_<split>_<step>.json. --report also writes a page of what
+was confused with what.
 
 In order: load the networks, plan (finds bad input before the first pass), run, report.
 """
@@ -45,6 +47,11 @@ if __name__ == "__main__":
         None,
         "Also write the table as PUBLISH.md and PUBLISH.json, in a folder that exists.",
     )
+    command_line.define_file(
+        "report",
+        "Also write a page with the confusions, the worst mistakes, errors by class and "
+        "calibration; by default <workdir>/evaluations/report_<split>_<step>.html.",
+    )
     command_line.parse()  # before jax is imported, so that mistakes are reported at once
 
 import dataclasses
@@ -62,7 +69,7 @@ import sharding
 from data.loader import Loader
 from display import Progress
 from errors import UserError
-from protocols import error_tables, registry, score_average, scoring
+from protocols import error_tables, mistakes_page, registry, score_average, scoring
 from protocols.predictions import Predictor
 from protocols.registry import Protocol
 from protocols.scoring import Answers
@@ -82,6 +89,8 @@ def main() -> None:
     step = trained.step_named(given.step)
     if given.publish:
         error_tables.check_stem(pathlib.Path(given.publish))
+    if given.report:
+        command_line.check_output("--report", given.report, (".html",))
     reports = evaluate(
         given.workdir,
         given.protocol,
@@ -91,6 +100,7 @@ def main() -> None:
         data_dir=given.data_dir,
         batch_size=given.batch_size,
         ensembles=given.ensembles,
+        page=given.report,
     )
     print(f"\n{error_tables.summary(reports)}")
     if len(reports) == 1:
@@ -111,11 +121,13 @@ def evaluate(
     data_dir: str | None = None,
     batch_size: int | None = None,
     ensembles: bool = False,
+    page: str | None = None,
 ) -> list[dict[str, Any]]:
     """Tests the runs in `folders` with each protocol; several runs form an ensemble.
 
-    ensembles: also test the first run, the first two, and so on. Returns one dict per protocol and
-    ensemble, as written to evaluations/. Raises UserError for bad input.
+    ensembles: also test the first run, the first two, and so on. page: also write a page of the
+    mistakes there, at "" in evaluations/. Returns one dict per protocol and ensemble, as written to
+    evaluations/. Raises UserError for bad input.
     """
     # The networks, on all devices of this process.
     mesh = sharding.create_mesh()
@@ -141,7 +153,7 @@ def evaluate(
 
     written = pathlib.Path(folders[0]) / FOLDER
     workdirs.require_writable(written)  # now, not after the passes
-    reports = []
+    reports, sections = [], []
     stored = images.shape[:2] if images.shape else None
     for each in plans:
         for count, answers, multiply_adds, clock in run(members, each, images, batch, ensembles):
@@ -171,7 +183,7 @@ def evaluate(
                 else None,
                 "multiply_adds": multiply_adds,
                 **scoring.report(answers, images.class_names),
-                "damaged": images.damaged,
+                "damaged": len(images.damaged),
                 "clock": clock,
                 "environment": environment.describe(),
             }
@@ -179,21 +191,38 @@ def evaluate(
             workdirs.write_json(path, report)
             print(path)
             reports.append(report)
+            if page is not None:
+                sections.append(
+                    mistakes_page.section(report, answers, images.class_names, images.tested)
+                )
+
+    if page is not None:
+        named = report_name({**reports[-1], "protocol": "report"}, data_name)
+        path = pathlib.Path(page) if page else (written / named).with_suffix(".html")
+        mistakes_page.write(path, sections, f"{images.name}, {split}")
+        print(path)
     return reports
 
 
 @dataclasses.dataclass
 class Images:
-    """The images of a split, in source order. damaged: how many were unreadable and left out."""
+    """The images of a split, in source order. damaged: rows that were unreadable and left out."""
 
     name: str
     loader: Loader
     class_names: Sequence[str]
     shape: tuple[int, int, int] | None
-    damaged: int = 0
+    damaged: set[int] = dataclasses.field(default_factory=set)
 
     def __len__(self) -> int:
         return self.loader.count
+
+    def tested(self, place: int) -> np.ndarray:
+        """The stored image, uint8 [H, W, C], at a place among those that `batches` gave."""
+        rows = np.setdiff1d(np.arange(len(self)), list(self.damaged))
+        example = self.loader.read(int(rows[place]))
+        assert example is not None  # as it was for `batches`
+        return example["image"]
 
     def batches(self, size: int) -> Iterator[tuple[Any, np.ndarray]]:
         """Stored images and labels, up to `size` at a time; the next batch is read in a thread.
@@ -211,9 +240,9 @@ class Images:
 
     def _read(self, start: int, size: int) -> tuple[Any, np.ndarray]:
         rows = range(start, min(start + size, len(self)))
-        read = [self.loader.read(row) for row in rows]
-        examples = [example for example in read if example is not None]
-        self.damaged += len(read) - len(examples)
+        read = {row: self.loader.read(row) for row in rows}
+        examples = [example for example in read.values() if example is not None]
+        self.damaged.update(row for row, example in read.items() if example is None)
         images = [example["image"] for example in examples]
         labels = np.asarray([example["label"] for example in examples], np.int64)
         return (np.stack(images) if self.shape and images else images), labels
@@ -298,7 +327,6 @@ def run(
     Returns, for all members (ensembles: also for the first one, the first two, and so on), their
     number, the answers, multiply-adds per image and timings.
     """
-    images.damaged = 0
     compiled_before = [member.compile_seconds for member in members]
     began = time.monotonic()
     sizes_of_ensembles = range(1 if ensembles else len(members), len(members) + 1)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from protocols.calibration import calibration
+
 # The normal quantile of 97.5%.
 Z = 1.959963984540054
 # Posteriors are float32: smaller ones underflow to 0, and their loss is clipped to this one's.
@@ -38,13 +40,14 @@ class Answers:
     """The results of a test, one entry per image.
 
     label, predicted: classes. rank: how many classes are ranked before the true one (0: correct).
-    loss: −log of the true class's posterior.
+    loss: −log of the true class's posterior. confidence: the posterior of the answer.
     """
 
     label: np.ndarray
     predicted: np.ndarray
     rank: np.ndarray
     loss: np.ndarray
+    confidence: np.ndarray
 
     @staticmethod
     def of(posteriors: np.ndarray, labels: np.ndarray) -> "Answers":
@@ -57,6 +60,7 @@ class Answers:
             predicted=posteriors.argmax(axis=1),
             rank=before.sum(axis=1),
             loss=-np.log(np.maximum(right[:, 0], SMALLEST)),
+            confidence=posteriors.max(axis=1),
         )
 
     @staticmethod
@@ -67,7 +71,7 @@ class Answers:
 
 
 def report(answers: Answers, class_names: Sequence[str]) -> dict[str, Any]:
-    """Top-1 and top-5 error, loss, error by class and the most confused pairs.
+    """Top-1 and top-5 error, loss, calibration, error by class and the most confused pairs.
 
     Top-5 is None for five classes or fewer.
     """
@@ -85,9 +89,16 @@ def report(answers: Answers, class_names: Sequence[str]) -> dict[str, Any]:
         "top1": proportion(int(wrong.sum()), total),
         "top5": top5,
         "loss": float(answers.loss.mean(dtype=np.float64)),
+        "calibration": calibration(answers.confidence, ~wrong),
         "classes": by_class,
         "confused": confused(answers, class_names),
     }
+
+
+def confusion(answers: Answers, classes: int) -> np.ndarray:
+    """int64 [true, predicted]: how many images of a class were taken for each class."""
+    codes = answers.label.astype(np.int64) * classes + answers.predicted
+    return np.bincount(codes, minlength=classes * classes).reshape(classes, classes)
 
 
 def confused(answers: Answers, class_names: Sequence[str]) -> list[dict[str, Any]]:

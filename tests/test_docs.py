@@ -78,6 +78,12 @@ def test_the_tutorials_commands_train_a_network_on_a_folder_of_photos(
 
     result = json.loads((tmp_path / "runs/photos/result.json").read_text())
     assert result["last"]["test_error"] < 1 / 3  # chance is two thirds
+    assert (
+        "<h3>Worst mistakes</h3>"
+        in (
+            tmp_path / "runs/photos/evaluations" / f"report_test_{result['last']['step']}.html"
+        ).read_text()
+    )
     answers = printed[printed.index("probability") :].splitlines()[1:]
     assert len([line for line in answers if "%" in line]) == 2 * len(colours)
     with np.load(tmp_path / "photos.npz") as exported:

@@ -171,6 +171,28 @@ def test_other_data_of_the_same_classes(run, data_dir):
     assert (run / "evaluations" / stem).exists()
 
 
+def test_a_page_of_mistakes_has_every_result(run, data_dir, tmp_path):
+    reports = evaluated(run, "plain", "flip", data_dir=data_dir, page="")
+    page = (run / "evaluations" / "report_test_8.html").read_text()
+    for report in reports:
+        assert f"<h2>{report['protocol']}, {report['data']} test:" in page
+        assert f"{100 * report['calibration']['ece']:.2f}%" in page
+    # Fewer than 24 images of 10 classes: every mistake is shown.
+    assert page.count("<figure>") == sum(report["top1"]["errors"] for report in reports)
+    evaluated(run, data_dir=data_dir, page=str(tmp_path / "mine.html"))
+    assert "<h2>plain" in (tmp_path / "mine.html").read_text()
+
+
+def test_damaged_images_do_not_shift_the_pictures():
+    read = [{"image": np.full((1, 1, 1), row), "label": 0} for row in range(5)]
+    loader: Any = SimpleNamespace(count=5, read=lambda row: None if row in (0, 3) else read[row])
+    images = evaluate.Images("some", loader, ["a"], (1, 1, 1))
+    (batch,) = images.batches(8)
+    assert batch[0].ravel().tolist() == [1, 2, 4]
+    assert [images.tested(place).item() for place in range(3)] == [1, 2, 4]
+    assert images.damaged == {0, 3}
+
+
 def test_a_folder_of_images_of_many_sizes(run, data_dir, tmp_path):
     draws = np.random.RandomState(0)
     for split in ("train", "val"):
