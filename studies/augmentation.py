@@ -149,7 +149,7 @@ STUDY = Study(
         less_error(BOTH, CROPS),
     ),
     columns=(Column("training error of the trained net (%)", _train_error, digits=2, factor=100),),
-    published={ALL: f"{_WITH}", BOTH: f"{_SHIFT.text} points more"},
+    published={ALL: f"{_WITH}", BOTH: f"{_SHIFT.text} point more"},
     published_heading="published: top-1 on ImageNet, ten crops (%)",
     draw=draw,
     probe=probe,
