@@ -208,3 +208,37 @@ def test_a_process_that_dies_or_hangs_ends_the_other_and_the_run_resumes(
     said = finish(start(workdir, str(tmp_path), *words, count=2))[0]
     assert "resumed after step" in said
     assert len(rows(workdir)) == 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["resident", "streaming"])
+def test_a_run_goes_on_with_another_number_of_processes(
+    engine: str, tmp_path: pathlib.Path
+) -> None:
+    """On two hosts, then one with two devices, then one with one; and the reverse.
+
+    ResNet-20's first blocks, with batch norm in groups that lie on both hosts, and dropout.
+    """
+    words = (
+        "--config=configs/resnet_cifar.py:depth=20,scale=smoke",
+        *("--config.model.stages=(1,1,1)", "--config.model.features=(4,8,8)"),
+        *("--config.model.shortcut_dropout=0.5", f"--config.data.engine={engine}"),
+    )
+
+    def go_on(workdir: pathlib.Path, steps: int, **machine: int) -> None:
+        length = (f"--config.duration={steps} steps", "--extend")
+        finish(start(workdir, str(tmp_path), *words, *length, **machine))  # type: ignore[arg-type]
+
+    go_on(tmp_path / "straight", 6, count=1)
+    for name, parts in {
+        "fewer": ({"count": 2}, {"count": 1, "devices": 2}, {"count": 1}),
+        "more": ({"count": 1}, {"count": 1, "devices": 2}, {"count": 2}),
+    }.items():
+        for part, machine in enumerate(parts, start=1):
+            go_on(tmp_path / name, 2 * part, **machine)
+        assert len(rows(tmp_path / name)) == 3
+        np.testing.assert_allclose(
+            numbers(rows(tmp_path / name))[:, 0],
+            numbers(rows(tmp_path / "straight"))[:, 0],
+            rtol=1e-3,
+        )
