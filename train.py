@@ -272,6 +272,8 @@ def train(
             asked = stop.requested()
             if due or asked:
                 check_finite(state)
+                if log is not None:
+                    workdirs.require_held(workdir)
             if done == run.steps and run.config.bn_recompute_batches:
                 state = estimates.with_batch_statistics(run, state)
 

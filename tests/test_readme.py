@@ -146,5 +146,15 @@ def test_every_page_is_in_the_sites_menu() -> None:
     assert sorted(name for name in menu if not name.startswith("reference/")) == sorted(written)
 
 
+def test_the_table_of_faults_names_tests_and_scripts_that_are_there() -> None:
+    rows = re.findall(r"^\|.*\|$", (ROOT / "docs" / "faults.md").read_text(), re.M)[2:]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(\w+\.py)`", row.split("|")[-2])
+        assert named, row
+        for name in named:
+            assert (ROOT / ("tests" if name.startswith("test_") else "benchmarks") / name).exists()
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 120

@@ -364,6 +364,37 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_saved(
     assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
 
 
+@pytest.mark.parametrize("what", ["its copy of a weight", "an image of its part"])
+def test_a_value_that_is_not_finite_on_one_device_stops_all(
+    what: str, tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss and the gradients are sums over eight devices: the sixth reaches the others."""
+
+    def corrupted(state: TrainState) -> TrainState:
+        kernel = state.params["conv1"]["kernel"]
+        copies = [shard.data for shard in kernel.addressable_shards]
+        copies[5] = copies[5].at[0, 0, 0, 0].set(jnp.nan)
+        broken = jax.make_array_from_single_device_arrays(kernel.shape, kernel.sharding, copies)
+        params = {**state.params, "conv1": {**state.params["conv1"], "kernel": broken}}
+        return state.replace(params=params)
+
+    def one_image(state: TrainState, batch: Any, **parts: Any) -> Any:
+        lost = (jnp.arange(16) == 11) & (state.step == 0)  # of two a device, on the sixth
+        image = jnp.where(lost[:, None, None, None], jnp.nan, batch["image"])
+        return step.train_step(state, {**batch, "image": image}, **parts)
+
+    if what == "an image of its part":
+        monkeypatch.setattr(train, "train_step", one_image)
+    else:
+        create = experiment.Experiment.create_state
+        monkeypatch.setattr(
+            experiment.Experiment, "create_state", lambda run: corrupted(create(run))
+        )
+    with pytest.raises(UserError, match="the loss of step 0 is not finite: stopped, that state is"):
+        run(tmp_path, data_dir)
+    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
+
+
 def test_a_state_that_is_not_finite_is_not_saved_where_loss_and_weights_are(
     tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

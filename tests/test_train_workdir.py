@@ -2,10 +2,12 @@
 
 import builtins
 import errno
+import fcntl
 import io
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -246,6 +248,63 @@ def test_a_file_that_cannot_be_written_keeps_its_contents(
     with pytest.raises(UserError, match=r"result.json: cannot be written"):
         train.train_and_evaluate(lenet_config(), workdir, data_dir=data_dir)
     assert (workdir / "result.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_one_damaged_byte_of_a_checkpoint_is_noticed_or_harmless() -> None:
+    """A sample of 28; the whole of 240 is in benchmarks/logs/. Status 0: none was silent."""
+    done = subprocess.run(
+        [sys.executable, "benchmarks/damage_checkpoints.py", "--samples=28", "--seed=1"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    name, noticed, harmless, silent = done.stdout.splitlines()[-1].split()
+    assert name == "all"
+    assert int(noticed) + int(harmless) == 28
+    assert int(noticed) > 0
+    assert silent == "0"
+
+
+def test_a_second_run_on_a_host_that_sees_no_lock_ends_the_first(
+    tmp_path: pathlib.Path, data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that does not carry locks between hosts: flock succeeds on both."""
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: None)
+    write = metrics.MetricsLog.write
+
+    def taken(self: metrics.MetricsLog, row: dict[str, Any]) -> None:
+        write(self, row)
+        if row["step"] == 4:
+            with monkeypatch.context() as patched:
+                patched.setattr(platform, "node", lambda: "host2")
+                workdirs.claim(tmp_path).__enter__()
+
+    monkeypatch.setattr(metrics.MetricsLog, "write", taken)
+    with pytest.raises(UserError, match=r"taken by another run \(process \d+ on host2\)"):
+        train.train_and_evaluate(lenet_config(), tmp_path, data_dir=data_dir)
+    assert [row["step"] for row in metrics.read(tmp_path)] == [2, 4]
+    assert (tmp_path / "checkpoints" / "4").exists()
+    monkeypatch.undo()
+    _, result = train.train_and_evaluate(lenet_config(), tmp_path, data_dir=data_dir)
+    assert result["last"]["step"] == 8
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_used_all_the_same(
+    number: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with workdirs.claim(tmp_path):
+        workdirs.require_held(tmp_path)
+        (tmp_path / workdirs.LOCK).unlink()
+        with pytest.raises(UserError, match=r"was taken by another run \(.lock cannot be read"):
+            workdirs.require_held(tmp_path)
 
 
 def test_an_evaluation_whose_folder_cannot_be_written_is_refused(tmp_path: pathlib.Path) -> None:

@@ -94,8 +94,11 @@ class Checkpoints:
             return
         try:
             self.wait()
-        finally:
-            self._close()
+        except UserError:  # as above: the last save of a run failed
+            with contextlib.suppress(Exception):
+                self._close()
+            raise
+        self._close()
 
     def _close(self) -> None:
         self._thread.shutdown()

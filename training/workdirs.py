@@ -5,6 +5,7 @@ metrics.jsonl, result.json, curves.png, checkpoints/.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,8 +24,9 @@ from errors import UserError
 from startup import environment
 from training.layout import CONFIG, DATA, ENVIRONMENT, FOLDER, INIT, RESULT
 
-LOCK = ".lock"
+LOCK = ".lock"  # held by the run that writes here, and naming it
 MOMENT = 0.1  # seconds
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # from flock, on some file systems
 
 # The files whose digests each checkpoint holds.
 MADE_OF = {"config": CONFIG, "data": DATA, "init": INIT}
@@ -88,7 +90,9 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 def claim(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the workdir until the end of the block; the lock dies with the process.
 
-    Raises UserError if the folder cannot be written or another run holds it.
+    The file system carries the lock to other hosts that share it, unless it is mounted without
+    locks: `require_held` notices a second run there. Raises UserError if the folder cannot be
+    written or another run holds it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -102,14 +106,17 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 time.sleep(waits)
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    raise
+                break  # `require_held` is what is left
         else:
-            lock.seek(0)
-            by = lock.read().strip() or "another process"
             raise UserError(
-                f"--workdir: {workdir} is held by another run ({by}); choose another folder"
+                f"--workdir: {workdir} is held by another run ({_named(workdir)}); choose another "
+                "folder"
             )
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.write(_this_process())
         lock.flush()
         yield
 
@@ -126,7 +133,34 @@ def holder(workdir: pathlib.Path) -> str | None:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return lock.read().strip() or "another process"
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
     return None
+
+
+def require_held(workdir: pathlib.Path) -> None:
+    """Raises UserError if another run has claimed the workdir since this process did.
+
+    Two runs can claim it where the file system does not carry locks between hosts: the first one
+    stops here, before it saves again, and the second goes on alone.
+    """
+    if (named := _named(workdir)) != _this_process():
+        raise UserError(
+            f"--workdir: {workdir} was taken by another run ({named}) while this one used it: "
+            "stopped; its file system does not carry locks between hosts"
+        )
+
+
+def _named(workdir: pathlib.Path) -> str:
+    try:
+        return (workdir / LOCK).read_text().strip() or "another process"
+    except OSError as error:
+        return f"{LOCK} cannot be read: {error.strerror}"
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def adopt_config(
