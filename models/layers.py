@@ -86,13 +86,14 @@ class BatchNorm(nn.Module):
     group: int = 0
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scale_init: Initializer = nn.initializers.ones
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+        scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         shift = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         kept = jnp.promote_types(self.param_dtype, jnp.float32)
         mean_of = self.variable("batch_stats", "mean", jnp.zeros, (channels,), kept)

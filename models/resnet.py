@@ -9,6 +9,7 @@ a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME. I
 """
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,7 @@ UNITS = (
     "relu_only_preact",
     "preact",
 )
+OWN_NORMS = ("bn_after_addition", "preact")  # with a batch norm that belongs to no convolution
 
 
 class Unit(nn.Module):
@@ -55,14 +57,15 @@ class Unit(nn.Module):
     keeps, pads or projects its input. conv, norm: Conv and BatchNorm with the network's fields
     bound; conv includes batch norm by default. preactivated: the input is already activated, as in
     the first unit of a pre-activation net, whose activation follows conv1 and is used by both paths
-    (He et al. 2016b, section 4.2). The other fields are those of ResNet. Raises ValueError if
-    option A would have to drop channels.
+    (He et al. 2016b, section 4.2). zero_scale: the last layer's batch norm starts with scale 0. The
+    other fields are those of ResNet. Raises ValueError if option A would have to drop channels.
     """
 
     features: int
     stride: int
     preactivated: bool
-    conv: Callable[..., Conv]
+    zero_scale: bool
+    conv: partial[Conv]
     norm: Callable[..., BatchNorm]
     block: str
     stride_in: str
@@ -89,13 +92,18 @@ class Unit(nn.Module):
             if index > 0:
                 residual = nn.relu(residual)
             last = index == len(layers) - 1
-            unnormalized = last and self.unit in ("preact", "bn_after_addition")
+            own: dict[str, Any] = {}
+            if last and self.unit in OWN_NORMS:
+                own["batch_norm"] = None
+            elif last and self.zero_scale:
+                fields = self.conv.keywords["batch_norm"]
+                own["batch_norm"] = {**fields, "scale_init": nn.initializers.zeros}
             residual = self.conv(
                 self.features * widen,
                 (kernel, kernel),
                 stride=self.stride if index == strided else 1,
                 pad=kernel // 2,
-                **({"batch_norm": None} if unnormalized else {}),
+                **own,
                 name="abc"[index],
             )(residual, train)
         if self.unit == "relu_before_addition":
@@ -163,8 +171,13 @@ class ResNet(Network):
     gate_bias: float = 0.0  # b_g, the initial bias of the gates
     shortcut_dropout: float = 0.0  # fraction dropped on every shortcut
     conv_bias: str = "none"  # which convolutions have a bias, a name in CONV_BIASES
+    batch_norm: bool = True  # False: every convolution has a bias in its place
     batch_norm_epsilon: float = 1e-5  # added to the variance
     batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
+    # Shell patterns of units ("conv2_4") whose last batch norm starts with scale 0: their residual
+    # is 0, so that one inserted into a trained residual net changes nothing. Goyal et al. 2017,
+    # section 5.1, start all units so.
+    zero_scale: tuple[str, ...] = ()
     remat: bool = False  # recompute every unit in the backward pass: memory for time
 
     def __post_init__(self) -> None:
@@ -190,24 +203,42 @@ class ResNet(Network):
             )
         if not self.batch_norm_epsilon > 0:
             raise ValueError(f"batch_norm_epsilon: must be above 0, not {self.batch_norm_epsilon}")
+        without = ", ".join(unit for unit in UNITS if unit not in OWN_NORMS)
+        for field, chosen in (("batch_norm", not self.batch_norm), ("zero_scale", self.zero_scale)):
+            if chosen and self.unit in OWN_NORMS:
+                raise ValueError(f"{field}: {chosen} needs a unit of {without}, not {self.unit}")
+        if self.zero_scale and not self.batch_norm:
+            raise ValueError(f"zero_scale: {self.zero_scale} needs batch_norm=True")
+        for pattern in self.zero_scale:
+            if not any(fnmatchcase(name, pattern) for name in self.units):
+                raise ValueError(
+                    f"zero_scale: {pattern!r} matches no unit; the units are conv2_1 to "
+                    f"{self.units[-1]}"
+                )
         super().__post_init__()
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The names of all units, first to last: conv2_1, conv2_2 ..."""
+        return tuple(
+            f"conv{stage}_{index}"
+            for stage, count in enumerate(self.stages, start=2)
+            for index in range(1, count + 1)
+        )
 
     @property
     def skips(self) -> Skips:
         """One per unit; with weights in all units (C) or in those that change the shape (B)."""
         if self.shortcut == "none":
             return Skips()
-        units: list[str] = []
-        weighted: list[str] = []
-        widen = BLOCKS[self.block][-1][1]
-        for stage, count in enumerate(self.stages):
-            names = [f"conv{stage + 2}_{index + 1}" for index in range(count)]
-            units += names
-            if self.shortcut == "C":
-                weighted += names
-            elif self.shortcut == "B" and (stage > 0 or widen > 1):
-                weighted.append(names[0])
-        return Skips(dict.fromkeys(units, 1), tuple(weighted))
+        weighted: tuple[str, ...] = ()
+        if self.shortcut == "C":
+            weighted = self.units
+        elif self.shortcut == "B":
+            widens = BLOCKS[self.block][-1][1] > 1
+            firsts = (name for name in self.units if name.endswith("_1"))
+            weighted = tuple(name for name in firsts if widens or name != "conv2_1")
+        return Skips(dict.fromkeys(self.units, 1), weighted)
 
     @property
     def last_stage(self) -> tuple[str, ...]:
@@ -234,10 +265,14 @@ class ResNet(Network):
             "epsilon": self.batch_norm_epsilon,
         }
         weights: dict[str, Any] = {"kernel_init": kernel_init, **self.types}
-        conv: Callable[..., Conv] = partial(
-            Conv, bias=self.conv_bias == "all", batch_norm=batch_norm, **weights
+        biased = self.conv_bias if self.batch_norm else "all"
+        conv = partial(
+            Conv,
+            bias=biased == "all",
+            batch_norm=batch_norm if self.batch_norm else None,
+            **weights,
         )
-        conv1 = partial(conv, bias=self.conv_bias != "none", name="conv1")
+        conv1 = partial(conv, bias=biased != "none", name="conv1")
         norm: Callable[..., BatchNorm] = partial(BatchNorm, **batch_norm, **self.types)
         unit = partial(
             nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,
@@ -260,15 +295,15 @@ class ResNet(Network):
         else:
             x = conv1(self.channels(self.features[0]), (3, 3), pad=1)(images, train)
             x = nn.relu(x)
-        for stage, (count, features) in enumerate(zip(self.stages, self.features, strict=True)):
-            for index in range(count):
-                first = index == 0
-                x = unit(
-                    features=self.channels(features),
-                    stride=2 if stage > 0 and first else 1,
-                    preactivated=stage == 0 and first,
-                    name=f"conv{stage + 2}_{index + 1}",
-                )(x, train)
+        for name in self.units:
+            stage = int(name[len("conv") : name.index("_")]) - 2
+            x = unit(
+                features=self.channels(self.features[stage]),
+                stride=2 if stage > 0 and name.endswith("_1") else 1,
+                preactivated=name == "conv2_1",
+                zero_scale=any(fnmatchcase(name, pattern) for pattern in self.zero_scale),
+                name=name,
+            )(x, train)
         if self.unit == "preact":
             x = norm(name="final_bn")(x, train)
         if self.unit in ("preact", "relu_only_preact"):

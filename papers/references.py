@@ -132,6 +132,20 @@ REFERENCES: tuple[Reference, ...] = (
         "1603.05027",
     ),
     Reference(
+        "Veit et al. 2016",
+        "A. Veit, M. Wilber, S. Belongie",
+        "Residual networks behave like ensembles of relatively shallow networks",
+        "NIPS 2016",
+        "1605.06431",
+    ),
+    Reference(
+        "Goyal et al. 2017",
+        "P. Goyal, P. Dollár, R. Girshick and others",
+        "Accurate, large minibatch SGD: training ImageNet in 1 hour",
+        "arXiv 2017",
+        "1706.02677",
+    ),
+    Reference(
         "Huang et al. 2017",
         "G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger",
         "Densely connected convolutional networks",

@@ -17,6 +17,11 @@ from reproduction.study import Records
 from training import trained
 
 
+def layers_of(network: Any) -> tuple[str, ...]:
+    """The 3×3 layers of a net of 6n+2 layers, first to last."""
+    return ("conv1", *(f"{unit}/{layer}" for unit in network.units for layer in "ab"))
+
+
 def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     """Fig. 7: the standard deviation of each 3×3 layer's output, after BN, before the nonlinearity.
 
@@ -24,13 +29,7 @@ def probe(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
     {"response_sd": {layer: sd}}, in the order of layers.
     """
     net = trained.load(workdir)
-    units = [
-        f"conv{stage}_{unit}/{layer}"
-        for stage, count in enumerate(net.network.stages, start=2)
-        for unit in range(1, count + 1)
-        for layer in "ab"
-    ]
-    layers = ("conv1", *units)
+    layers = layers_of(net.network)
     with closing(net.pipeline(data_dir)) as pipeline:
         batch = next(iter(pipeline.evaluation("test")))
 

@@ -14,6 +14,7 @@ from drawn import (
     conv,
     images_for,
     initial,
+    initialised,
     norm,
     relu,
     run,
@@ -40,6 +41,7 @@ def unit(block: str = "basic", stride: int = 1, features: int = 4, **fields: Any
         "shortcut": "A",
         "unit": "original",
         "preactivated": False,
+        "zero_scale": False,
         "shortcut_scale": 1.0,
         "residual_scale": 1.0,
         "gate": "none",
@@ -293,6 +295,21 @@ def test_last_activation_of_a_preactivation_net() -> None:
         )
 
 
+def test_without_batch_norm_every_convolution_has_a_bias() -> None:
+    network = small(batch_norm=False)
+    tree = models.variables_of(network)
+    assert set(tree) == {"params"}
+    kinds = {name for layer in tree["params"]["conv2_1"].values() for name in layer}
+    assert kinds | set(tree["params"]["conv1"]) == {"kernel", "bias"}
+
+    images, variables = images_for(network), scrambled(initial(network))
+    p = variables["params"]
+    captured = run(network, variables, images, capture=("conv2_1",)).captured
+    x = relu(conv(images, p["conv1"]))
+    second = conv(relu(conv(x, p["conv2_1"]["a"])), p["conv2_1"]["b"])
+    np.testing.assert_allclose(captured["conv2_1"], relu(x + second), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["original", "preact"])
 def test_inserting_a_zero_unit_leaves_the_outputs_unchanged(kind: str) -> None:
     # He et al. 2016a, section 1: the solution by construction, for which depth does not hurt.
@@ -309,6 +326,34 @@ def test_inserting_a_zero_unit_leaves_the_outputs_unchanged(kind: str) -> None:
     np.testing.assert_array_equal(
         run(shallow, variables, images).logits, run(deep, variables, images).logits
     )
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_unit_of_scale_zero_can_be_inserted_into_a_trained_net(train: bool) -> None:
+    """The same function at once, to the bit, and not with the usual scale of 1."""
+    shallow, deep = small(), small(stages=(1, 2, 1), zero_scale=("conv3_2",))
+    _, longer = initialised(deep)
+    scales = {
+        f"{unit}/{layer}": longer["params"][unit][layer]["bn"]["scale"]
+        for unit in deep.units
+        for layer in "ab"
+    }
+    assert {name for name, scale in scales.items() if not scale.any()} == {"conv3_2/b"}
+    images, variables = images_for(shallow), scrambled(initial(shallow))
+    inserted = {
+        kind: {**variables[kind], "conv3_2": longer[kind]["conv3_2"]}
+        for kind in ("params", "batch_stats")
+    }
+    options: Any = {"train": train, "mutable": ["batch_stats"]}
+
+    def logits(network: Any, variables: Any) -> np.ndarray:
+        return run(network, variables, images, **options)[0].logits
+
+    before = logits(shallow, variables)
+    np.testing.assert_array_equal(logits(deep, inserted), before)
+    ordinary = jax.tree.map(lambda leaf: leaf, inserted)
+    ordinary["params"]["conv3_2"]["b"]["bn"]["scale"] = np.ones(8, np.float32)
+    assert np.abs(logits(deep, ordinary) - before).max() > 0.01
 
 
 def test_recomputation_changes_neither_weights_nor_gradients() -> None:
@@ -396,6 +441,10 @@ def test_one_layer_skips_keep_the_depth() -> None:
         ({"stages": (3, 3)}, r"stages: \(3, 3\) must hold"),
         ({"stages": (3, 0, 3)}, r"stages: \(3, 0, 3\) must hold"),
         ({"shortcut_dropout": 1.0}, "shortcut_dropout: must be from 0 to below 1"),
+        ({"zero_scale": ("conv2_2",)}, "zero_scale: 'conv2_2' matches no unit; .* to conv4_1"),
+        ({"zero_scale": ("*",), "unit": "preact"}, r"zero_scale: .* needs a unit of original"),
+        ({"zero_scale": ("*",), "batch_norm": False}, "zero_scale: .* needs batch_norm=True"),
+        ({"batch_norm": False, "unit": "bn_after_addition"}, "batch_norm: .* needs a unit of"),
         ({"batch_norm_group": -1}, "batch_norm_group: -1: a whole number must be from 0"),
     ],
 )
