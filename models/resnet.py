@@ -174,10 +174,9 @@ class ResNet(Network):
     batch_norm: bool = True  # False: every convolution has a bias in its place
     batch_norm_epsilon: float = 1e-5  # added to the variance
     batch_norm_group: int = 0  # images that are normalised together; 0: the whole batch
-    # Shell patterns of units ("conv2_4") whose last batch norm starts with scale 0: their residual
-    # is 0, so that one inserted into a trained residual net changes nothing. Goyal et al. 2017,
-    # section 5.1, start all units so.
-    zero_scale: tuple[str, ...] = ()
+    # A residual of 0: a unit inserted into a trained residual net changes nothing. Goyal et al.
+    # 2017, section 5.1, start all units so.
+    zero_scale: tuple[str, ...] = ()  # patterns of units whose last batch norm starts with scale 0
     remat: bool = False  # recompute every unit in the backward pass: memory for time
 
     def __post_init__(self) -> None:
