@@ -132,6 +132,13 @@ REFERENCES: tuple[Reference, ...] = (
         "1603.05027",
     ),
     Reference(
+        "Lavin and Gray 2016",
+        "A. Lavin, S. Gray",
+        "Fast algorithms for convolutional neural networks",
+        "CVPR 2016",
+        "1509.09308",
+    ),
+    Reference(
         "Veit et al. 2016",
         "A. Veit, M. Wilber, S. Belongie",
         "Residual networks behave like ensembles of relatively shallow networks",
