@@ -15,6 +15,8 @@ run does not stop the others. On CPU each run is a process on one core, so that 
 depend on --jobs, the number of runs at once (default: one per core). On an accelerator the default
 is one at a time; with more, runs take its memory as they need it. --plan prints an estimate of the
 time left, based on the runs done so far.
+--launcher=slurm gives the runs to SLURM, --jobs of them at once, and gathers what is done; started
+again it finds them there (docs/how_to_clusters.md).
 Exit status: 0; 1 if a run or a check failed; 2 for bad input; 75 if it was stopped by a signal.
 """
 
@@ -47,6 +49,15 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "jobs", None, "Number of runs at once; by default one per core.", lower_bound=1
     )
+    flags.DEFINE_enum(
+        "launcher",
+        None,
+        ["slurm", "local", "debug"],
+        "A queue that trains the runs; docs/how_to_clusters.md.",
+    )
+    flags.DEFINE_multi_string(
+        "queue", None, "Option of the launcher's jobs, e.g. partition=gpu; may be repeated."
+    )
     flags.DEFINE_bool("plan", False, "Print the runs left and the time they take; run nothing.")
     flags.DEFINE_bool("task", False, "Internal: train the run described on standard input.")
     flags.DEFINE_bool("publish", False, "Copy logs, table and figure to results/.")
@@ -77,6 +88,7 @@ from display import duration
 from errors import UserError
 from reproduction import (
     comparison,
+    launchers,
     overlay,
     planning,
     processes,
@@ -85,6 +97,7 @@ from reproduction import (
     status,
     sweep,
     tables,
+    tasks,
 )
 from reproduction.records import RESULTS_VERSION, Record, slug
 from reproduction.study import ROOT, Study, by_label
@@ -100,7 +113,7 @@ def main() -> None:
     """Does what the flags ask for."""
     given = flags.FLAGS
     if given.task:
-        train_one(processes.received())
+        train_one(tasks.received())
     elif given.list:
         print(listing())
     elif given.status:
@@ -152,7 +165,11 @@ def reproduce(study: Study, data: str, jobs: Sequence[planning.Job], folder: pat
     # Print what will run.
     todo = [job for job in jobs if not job.finished]
     print(f"{study.title}\n{study.paper}, {study.figure}; {tables.on_data(study, data)}\n")
-    at_once = min(flags.FLAGS.jobs or runner.default_jobs(), max(len(todo), 1))
+    launcher = flags.FLAGS.launcher
+    if flags.FLAGS.queue and launcher is None:
+        raise UserError("--queue: needs --launcher")
+    default = len(todo) if launcher == "slurm" else runner.default_jobs()
+    at_once = max(min(flags.FLAGS.jobs or default, len(todo)), 1)
     print(planning.plan(todo, jobs, at_once), flush=True)
     if flags.FLAGS.plan:
         return
@@ -162,7 +179,14 @@ def reproduce(study: Study, data: str, jobs: Sequence[planning.Job], folder: pat
         # If the data set is missing, fail once here instead of once per run.
         data_sets.open_split(jobs[0].config.data.name, "train", flags.FLAGS.data_dir)
         try:
-            failed = runner.run_all(todo, flags.FLAGS.data_dir, at_once)
+            if launcher is None:
+                failed = runner.run_all(todo, flags.FLAGS.data_dir, at_once)
+            else:
+                queue = launchers.Queue(launcher, folder, flags.FLAGS.queue or (), at_once)
+                failed = launchers.run_all(todo, flags.FLAGS.data_dir, at_once, queue)
+        except launchers.Left as left:
+            print(left, file=sys.stderr)
+            raise SystemExit(preemption.EXIT_STATUS) from None
         except runner.Stopped as stop:
             print(f"stopped ({stop}); run the same command again to continue", file=sys.stderr)
             raise SystemExit(preemption.EXIT_STATUS) from None
@@ -186,7 +210,7 @@ def reproduce(study: Study, data: str, jobs: Sequence[planning.Job], folder: pat
         raise SystemExit(EXIT_FAILED)
 
 
-def train_one(task: processes.Task) -> None:
+def train_one(task: tasks.Task) -> None:
     """Trains one run of a study; the process was started for it by runner.run_all."""
     try:
         train.train_and_evaluate(task.config, task.workdir, data_dir=task.data_dir)

@@ -1,35 +1,26 @@
-"""A run in a process of its own: what starts it, and what it does there.
+"""A run in a process of its own on this machine, and the workdir that it needs.
 
-If the process that started it ends, even by a kill, a run sees the end of its standard input, saves
-and exits. Writes only to the run's workdir.
+Writes only to the run's workdir.
 """
 
 import contextlib
-import dataclasses
 import os
-import pathlib
-import pickle
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 
-from reproduction import records
+from reproduction import records, tasks
 from reproduction.planning import Job, pinned_cores
-from reproduction.study import ROOT
+from reproduction.tasks import LOG, Task
 from training import workdirs
-
-LOG = "log.txt"  # in a workdir: the run's output
 
 
 class Process:
-    """A run in its own process, which stops if this one ends: see `received`."""
+    """A run in its own process, which stops if this one ends."""
 
     def __init__(
         self, job: Job, data_dir: str | None, cores: set[int], variables: Mapping[str, str]
@@ -37,39 +28,8 @@ class Process:
         self.job, self.cores = job, cores
         self.began = time.monotonic()
         self.asked = False
-        if job.elsewhere is not None and not job.workdir.exists():
-            take_over(job.elsewhere, job.workdir)
-        job.workdir.mkdir(parents=True, exist_ok=True)
-        made_of = records.stamp(
-            job.identity, jax.__version__, records.RESULTS_VERSION, pinned_cores()
-        )
-        workdirs.write_json(job.workdir / records.STAMP, made_of)
-        (job.workdir / records.FAILED).unlink(missing_ok=True)
-        mine = os.sched_getaffinity(0) if cores else set()
-        with (job.workdir / LOG).open("a") as log:
-            if cores:
-                os.sched_setaffinity(0, cores)  # of this thread, for the child to inherit
-            try:
-                self.process = subprocess.Popen(
-                    [sys.executable, str(ROOT / "reproduce.py"), "--task"],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    cwd=ROOT,
-                    env=variables,
-                    start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
-                )
-            finally:
-                if cores:
-                    os.sched_setaffinity(0, mine)
-        workdir = job.workdir.absolute()
-        folder = None if data_dir is None else os.path.abspath(data_dir)
-        beside = tuple(other.workdir.absolute() for other in job.beside)
-        task = Task(job.config, workdir, folder, job.study.probe, beside)
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has failed already; see its log
-            pickle.dump(task, self.process.stdin)
-            self.process.stdin.flush()
+        prepare(job)
+        self.process = tasks.start(task(job, data_dir), job.workdir, cores, variables)
 
     @property
     def over(self) -> bool:
@@ -101,34 +61,32 @@ class Process:
             return None
         if status < 0:
             return f"ended by {signal.Signals(-status).name}"
-        lines = (self.job.workdir / LOG).read_text(errors="replace").split("\n")
-        printed = [line.strip() for line in lines if line.strip()]
-        return printed[-1].removeprefix("error: ") if printed else f"exit status {status}"
+        return last_words(self.job, f"exit status {status}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """The arguments of a run's process, passed pickled on its standard input."""
+def prepare(job: Job) -> None:
+    """Makes the workdir of a run: its fingerprint, and the finished run of another study."""
+    if job.elsewhere is not None and not job.workdir.exists():
+        take_over(job.elsewhere, job.workdir)
+    job.workdir.mkdir(parents=True, exist_ok=True)
+    made_of = records.stamp(job.identity, jax.__version__, records.RESULTS_VERSION, pinned_cores())
+    workdirs.write_json(job.workdir / records.STAMP, made_of)
+    (job.workdir / records.FAILED).unlink(missing_ok=True)
 
-    config: Any
-    workdir: pathlib.Path
-    data_dir: str | None
-    probe: Callable[..., dict[str, Any]] | None
-    beside: tuple[pathlib.Path, ...] = ()
+
+def task(job: Job, data_dir: str | None) -> str:
+    """What the process of a run is told."""
+    folder = None if data_dir is None else os.path.abspath(data_dir)
+    beside = tuple(other.workdir.absolute() for other in job.beside)
+    return Task(job.config, job.workdir.absolute(), folder, job.study.probe, beside).text()
 
 
-def received() -> Task:
-    """Reads the task of this process. If the parent process ends, this one gets SIGTERM."""
-    task = pickle.load(sys.stdin.buffer)
-
-    def watch() -> None:
-        # Not sys.stdin: Python cannot exit while a thread holds its lock.
-        while os.read(0, 1):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)  # saves and exits
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-    return task
+def last_words(job: Job, otherwise: str) -> str:
+    """The last line that a run has printed, without "error: "."""
+    log = job.workdir / LOG
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1].removeprefix("error: ") if printed else otherwise
 
 
 def measure(task: Task) -> None:
@@ -138,7 +96,7 @@ def measure(task: Task) -> None:
         workdirs.write_json(task.workdir / records.PROBE, probed)
 
 
-def take_over(finished: pathlib.Path, workdir: pathlib.Path) -> None:
+def take_over(finished: Path, workdir: Path) -> None:
     """Copies the finished run of another study; atomic."""
     partial = workdir.with_name(workdir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

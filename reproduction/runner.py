@@ -13,7 +13,8 @@ from typing import Any
 from display import Display, duration
 from reproduction import records
 from reproduction.planning import TRUST, Job
-from reproduction.processes import LOG, Process
+from reproduction.processes import Process
+from reproduction.tasks import LOG
 from startup import environment, shell
 from training import workdirs
 
@@ -45,7 +46,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     with shell.answering(answer), StudyDisplay(todo) as display:
         try:
             while running or (waiting and not stop.is_set()):
-                while shares and not stop.is_set() and (job := _next(waiting)):
+                while shares and not stop.is_set() and (job := next_ready(waiting)):
                     waiting.remove(job)
                     running.append(Process(job, data_dir, shares.pop(), variables))
                 if waiting and not running and not stop.is_set():
@@ -79,7 +80,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
     return failed
 
 
-def _next(waiting: Sequence[Job]) -> Job | None:
+def next_ready(waiting: Sequence[Job]) -> Job | None:
     """The first job that needs no unfinished one; None if there is none."""
     ready = (job for job in waiting if all(other.finished for other in job.needs))
     return next(ready, None)

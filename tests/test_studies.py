@@ -29,12 +29,12 @@ from reproduction import (
     drawing,
     overlay,
     planning,
-    processes,
     publishing,
     records,
     runner,
     status,
     tables,
+    tasks,
 )
 from reproduction.study import Column, Records, Run, Scale, Study, by_label, less_error
 from startup import command_line, environment
@@ -237,7 +237,7 @@ def test_a_run_that_another_study_made_is_taken_over(
     [job, _] = planning.jobs(tiny, "synthetic", [0], tmp_path / "tiny/synthetic")
     assert job.state == "done in other"
     assert runner.run_all([job], data_dir) == {}
-    assert "finished already" in (job.workdir / processes.LOG).read_text()
+    assert "finished already" in (job.workdir / tasks.LOG).read_text()
     whole = planning.jobs(tiny, "synthetic", [0], folder)[0].record()
     assert given(job.record()) == given(whole)
 

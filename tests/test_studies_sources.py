@@ -8,7 +8,7 @@ import shutil
 import pytest
 from matplotlib.figure import Figure
 
-from reproduction import planning, processes, records, runner
+from reproduction import planning, records, runner, tasks
 from reproduction.study import Records, Run, Scale, Study
 from tests import toy
 
@@ -77,7 +77,7 @@ def test_a_run_waits_for_the_one_it_starts_from(
     assert [job.workdir.name for job in other] == [job.workdir.name for job in jobs]
     assert (other[0].elsewhere, other[1].elsewhere) == (jobs[0].workdir, None)
     assert runner.run_all(other[:2], data_dir, 1) == {}
-    assert "finished already" in (other[0].workdir / processes.LOG).read_text()
+    assert "finished already" in (other[0].workdir / tasks.LOG).read_text()
     assert other[1].record() == record
 
 
