@@ -33,7 +33,7 @@ class Shifted(Dataset):
 
 def main() -> None:
     path, epochs, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    arrays = np.load(path)
+    arrays = np.load(path, allow_pickle=False)
     parts = {}
     for name in ("train", "test"):
         images = torch.from_numpy(arrays[f"{name}_images"]).permute(0, 3, 1, 2).float() / 255

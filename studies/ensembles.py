@@ -68,7 +68,8 @@ def probe(workdir: pathlib.Path, data_dir: str | None, *beside: pathlib.Path) ->
     own = {name: predictor.predict(images, protocol) for name, protocol in protocols.items()}
     np.save(workdir / POSTERIORS, np.stack([own[name] for name in PROTOCOLS]))
     # [networks, protocols, images, classes]
-    posteriors = np.stack([np.load(folder / POSTERIORS) for folder in (*beside, workdir)])
+    folders = (*beside, workdir)
+    posteriors = np.stack([np.load(path / POSTERIORS, allow_pickle=False) for path in folders])
     found = {}
     for place, (name, protocol) in enumerate(protocols.items()):
         members = list(posteriors[:, place])
