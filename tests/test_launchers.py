@@ -15,7 +15,6 @@ import pytest
 from errors import UserError
 from reproduction import launchers, planning, queued, sweep, tasks
 from reproduction.planning import Job
-from startup import shell
 from tests import toy
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -130,34 +129,6 @@ def test_a_preempted_job_is_queued_again(
     said, _ = ended(process, tmp_path)
     assert said.count("was preempted: queued again") == 1
     assert (tmp_path / "work" / "table.md").exists()
-
-
-@pytest.mark.slow
-def test_ctrl_c_leaves_the_queue_and_the_same_command_gathers_it(
-    config: str, tmp_path: pathlib.Path, data_dir: str
-) -> None:
-    def noted() -> list[dict]:
-        found = (tmp_path / "work").glob(f"*/*/{queued.NOTE}")
-        return [known for path in found if "id" in (known := json.loads(path.read_text()))]
-
-    def start() -> subprocess.Popen[bytes]:
-        return started(f"{config}:600", tmp_path / "work", data_dir)
-
-    first = start()
-    until(lambda: len(noted()) == 2 or first.poll() is not None)
-    os.killpg(first.pid, signal.SIGINT)  # as a terminal does: to its whole group
-    _, complaint = ended(first, tmp_path, shell.TRY_AGAIN)
-    assert "2 runs stay queued or running; run the same command again to look" in complaint
-    assert f"kill {' '.join(sorted(known['id'] for known in noted()))}" in complaint
-    ids = {known["id"] for known in noted()}
-    said, _ = ended(start(), tmp_path)
-    assert "2 runs are queued or running already" in said
-    assert {known["id"] for known in noted()} == ids  # none was submitted twice
-    assert [known["status"] for known in noted()] == [0, 0]
-    assert said.count("as configured") >= 3  # the runs, and one row of the table at the end
-    assert (tmp_path / "work" / "table.md").exists()
-    said, _ = ended(start(), tmp_path)
-    assert "0 of 2 runs to do" in said
 
 
 @pytest.mark.parametrize(
