@@ -161,7 +161,7 @@ def draw(study: Study, data: str, records: Records) -> Figure:
     figure, axes = drawing.new(
         1,
         3,
-        title="A residual block is easily put into a trained net, or taken out",
+        title="Is a residual block easily put into a trained net, or taken out?",
         subtitle=f"{study.scales[data].note} {drawing.LEGEND}",
         size=(17, 5.6),
     )
@@ -225,8 +225,8 @@ STUDY = Study(
         "digits": Scale(
             _runs(),
             seeds=3,
-            note="1,437 training images of 8×8 pixels (VGG: 32×32), 330 steps, then 110 more at a "
-            "rate of 0.01.",
+            note="1,437 training images of 8×8 pixels, 330 steps of 128, then 110 more at a rate of "
+            "0.01; VGG on 32×32 pixels, 264 steps of 32.",
         )
     },
     claims=CLAIMS,
