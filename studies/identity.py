@@ -225,8 +225,8 @@ STUDY = Study(
         "digits": Scale(
             _runs(),
             seeds=3,
-            note="1,437 training images of 8×8 pixels, 330 steps of 128, then 110 more at a rate of "
-            "0.01; VGG on 32×32 pixels, 264 steps of 32.",
+            note="1,437 training images of 8×8 pixels, 330 steps of 128, then 110 more at a rate "
+            "of 0.01; VGG on 32×32 pixels, 264 steps of 32.",
         )
     },
     claims=CLAIMS,
