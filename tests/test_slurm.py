@@ -1,10 +1,12 @@
-"""The job file on a real SLURM of one node, preempted by a more urgent job."""
+"""The job file and reproduce.py on a real SLURM of one node, preempted by a more urgent job."""
 
 import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -83,3 +85,66 @@ def test_a_preempted_job_of_two_processes_is_requeued_and_resumes(
     assert "devices  2 × cpu, 2 process(es)" in said
     assert re.search(r"resumed after step \d+", said)
     assert steps(workdir) == [22 * row for row in range(1, 51)]  # each once
+
+
+SWEEP = '''
+"""LeNet-5 on digits."""
+
+from configs import lenet5
+
+
+def get_config(argument):
+    config = lenet5.get_config("data=digits").unlock()
+    config.duration = "880 steps"
+    return config.lock()
+
+
+def sweep():
+    for seed in range(3):
+        yield {"seed": seed}
+'''
+
+
+def test_a_study_in_the_queue_survives_preemption_and_ctrl_c(
+    cluster: None, tmp_path: pathlib.Path
+) -> None:
+    """Three runs, two at once. The first two are preempted; Ctrl-C comes; all are gathered."""
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    command = [sys.executable, "reproduce.py", f"--config={tmp_path / 'sweep.py'}", "--jobs=2"]
+    command += ["--launcher=slurm", "--queue=partition=main", "--queue=time=30"]
+    command += [f"--out={tmp_path / 'work'}", f"--data_dir={tmp_path / 'data'}"]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def logged() -> list[int]:
+        return [len(steps(path)) for path in sorted((tmp_path / "work").glob("as_configured/*"))]
+
+    first = start()
+    until(lambda: sum(count >= 3 for count in logged()) == 2 or first.poll() is not None)
+    listed = one_node_slurm.said("squeue", "--noheader", "--array", "--format=%T").split()
+    assert sorted(listed) == ["PENDING", "RUNNING", "RUNNING"], listed
+    preempt()
+    # The array may go on while the watching process queues again what was preempted.
+    until(lambda: "RUNNING" in one_node_slurm.said("squeue", "--format=%T"))
+    os.killpg(first.pid, signal.SIGINT)
+    said, complaint = first.communicate(timeout=120)
+    assert first.returncode == 75, (said, complaint)
+    assert "stay queued or running, squeue --jobs=" in complaint
+    assert "to end them: scancel " in complaint
+    assert "RUNNING" in one_node_slurm.said("squeue", "--format=%T")
+    second = start()
+    said, complaint = second.communicate(timeout=400)
+    assert second.returncode == 0, (said, complaint)
+    assert "queued or running already" in said
+    assert logged() == [40, 40, 40]
+    logs = "".join(path.read_text() for path in (tmp_path / "work").glob("as_configured/*/log.txt"))
+    assert logs.count("resumed after step") >= 2
