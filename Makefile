@@ -42,6 +42,7 @@ check: $(TESTING)
 	$(BIN)/python -m inspection.transcript --check docs/quiz.md
 	$(BIN)/python -m pytest -m learns tests/test_learning.py tests/test_docs.py
 	$(MAKE) docs
+	$(BIN)/python -m pytest -q tests/test_browser_docs.py
 
 # The site in build/docs: open build/docs/index.html. Fails on a dead link.
 docs: $(DOCUMENTING)

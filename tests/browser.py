@@ -149,8 +149,8 @@ class Browser:
         elif method == "Page.loadEventFired":
             self._loaded = True
 
-    def open(self, path: pathlib.Path, *, width: int, scripts: bool = True) -> None:
-        """Opens a file in a window of this width, and waits until it is loaded and laid out."""
+    def open(self, place: pathlib.Path | str, *, width: int, scripts: bool = True) -> None:
+        """Opens a file or an address in a window of this width; waits until it is laid out."""
         self._scripts = scripts
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.call(
@@ -161,7 +161,8 @@ class Browser:
             mobile=width < 600,
         )
         self._loaded = False
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        address = place if isinstance(place, str) else place.resolve().as_uri()
+        self.call("Page.navigate", url=address)
         while not self._loaded:
             self._next()
         self.settle()
