@@ -39,7 +39,7 @@ check: $(TESTING)
 	$(BIN)/mypy .
 	$(BIN)/vulture
 	$(BIN)/python reproduce.py --check
-	$(BIN)/python -m inspection.transcript --check docs/quiz.md
+	$(BIN)/python -m inspection.transcript --check docs/quiz.md docs/lecture.md
 	$(BIN)/python -m pytest -m learns tests/test_learning.py tests/test_docs.py
 	$(MAKE) docs
 	$(BIN)/python -m pytest -q tests/test_browser_docs.py

@@ -86,6 +86,7 @@ import studies
 import train
 from display import duration
 from errors import UserError
+from lecture import verdicts
 from reproduction import (
     comparison,
     launchers,
@@ -305,18 +306,20 @@ def _published(study: Study, data: str) -> str:
 
 
 def redraw(results: pathlib.Path) -> None:
-    """Redraws all tables and figures, and the tables in PAGES, from the committed logs."""
+    """Redraws all tables and figures, and those in PAGES and docs/lecture.md, from the logs."""
     for study, data in publishing.published(studies.STUDIES, results):
         publishing.redraw(study, data, results)
         print(results / study.name / data)
     for page, link in PAGES.items():
         if page.exists():
             page.write_text(publishing.fill(page.read_text(), studies.STUDIES, results, link))
+    verdicts.PAGE.write_text(verdicts.fill(verdicts.PAGE.read_text(), results))
 
 
 def check() -> None:
     """Prints what differs from the committed logs; exits with 1 if anything does."""
     wrong = publishing.check(studies.STUDIES, publishing.RESULTS, PAGES)
+    wrong += verdicts.stale()
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:

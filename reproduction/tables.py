@@ -143,7 +143,7 @@ def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
                 found.claim.text,
                 found.claim.source,
                 found.outcome,
-                _gap(found),
+                gap(found),
                 f"{found.margin:.2f}" if found.margin > 0 else "",
                 "" if found.p is None else f"{found.p:.3f}",
                 str(found.seeds),
@@ -154,7 +154,8 @@ def verdict_cells(study: Study, data: str, records: Records) -> list[list[str]]:
     return rows
 
 
-def _gap(found: Verdict) -> str:
+def gap(found: Verdict) -> str:
+    """The mean gap with its interval and unit; "" if there is none."""
     if found.mean is None:
         return ""
     unit = "points of stalls" if found.claim.kind == STALLS else found.claim.unit
@@ -212,7 +213,7 @@ def fallen(found: Sequence[tuple[Study, str, Records]]) -> list[str]:
     return [
         f"{study.title}, {data}: “{one.claim.text}” ({one.claim.source}) is "
         + (
-            f"contradicted, gap {_gap(one)}"
+            f"contradicted, gap {gap(one)}"
             if one.outcome == verdict.CONTRADICTED
             else f"refuted, the gap is within ±{one.margin:.2f} {one.claim.unit}"
         )
