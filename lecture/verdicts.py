@@ -114,7 +114,7 @@ def words(claim: Claim, results: pathlib.Path) -> list[str]:
         case Studied(name, _) as studied:
             found = judged(studied, results)
             unseen = verdict.NOT_RUN if name in studies.STUDIES else NO_STUDY
-            return [one.outcome for _, one in found] or [unseen]
+            return [outcome(one) for _, one in found] or [unseen]
 
 
 def said(claim: Claim, results: pathlib.Path) -> str:
@@ -124,13 +124,20 @@ def said(claim: Claim, results: pathlib.Path) -> str:
             return f"**{words(claim, results)[0]}**, {count().numbers}"
         case Studied(name, text) as studied if found := judged(studied, results):
             return "; ".join(
-                f"**{one.outcome}** on [{data}](../results/{name}/{data}/table.md)"
+                f"**{outcome(one)}** on [{data}](../results/{name}/{data}/table.md)"
                 + (f", {gap}" if (gap := tables.gap(one)) else "")
                 + ("" if text else f" ({one.claim.text})")
                 for data, one in found
             )
         case _:
             return f"**{words(claim, results)[0]}**"
+
+
+def outcome(one: Verdict) -> str:
+    """The verdict in words; equivalence confirms a claim of "no worse" and refutes "less"."""
+    if one.outcome != verdict.EQUIVALENT:
+        return one.outcome
+    return f"{one.outcome}: {'confirmed' if one.holds else 'refuted'}"
 
 
 def judged(studied: Studied, results: pathlib.Path) -> list[tuple[str, Verdict]]:
