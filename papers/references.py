@@ -50,6 +50,12 @@ REFERENCES: tuple[Reference, ...] = (
         "Technical report, University of Toronto",
     ),
     Reference(
+        "Machado et al. 2009",
+        "G. M. Machado, M. M. Oliveira, L. A. F. Fernandes",
+        "A physiologically-based model for simulation of color vision deficiency",
+        "IEEE Transactions on Visualization and Computer Graphics 15(6)",
+    ),
+    Reference(
         "Krizhevsky et al. 2012",
         "A. Krizhevsky, I. Sutskever, G. E. Hinton",
         "ImageNet classification with deep convolutional neural networks",
@@ -151,6 +157,13 @@ REFERENCES: tuple[Reference, ...] = (
         "Accurate, large minibatch SGD: training ImageNet in 1 hour",
         "arXiv 2017",
         "1706.02677",
+    ),
+    Reference(
+        "Guo et al. 2017",
+        "C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger",
+        "On calibration of modern neural networks",
+        "ICML 2017",
+        "1706.04599",
     ),
     Reference(
         "Huang et al. 2017",

@@ -48,7 +48,13 @@ def label(kind: str, depth: int, *, batch_norm: bool = True) -> str:
     return name if batch_norm else f"{name}, {WITHOUT}"
 
 
-def _runs(seconds: Mapping[int, float]) -> tuple[Run, ...]:
+_HOW = (
+    f"{STEPS} steps of 128 without drops of the rate; without batch norm at a tenth of the rates "
+    "and gradients clipped to norm 1."
+)
+
+
+def _runs(data: str, seconds: Mapping[int, float]) -> tuple[Run, ...]:
     shared = {
         "duration": f"{STEPS} steps",
         "schedule.drops": (),
@@ -66,7 +72,7 @@ def _runs(seconds: Mapping[int, float]) -> tuple[Run, ...]:
     return tuple(
         Run(
             label(kind, depth, batch_norm=batch_norm),
-            degradation.config(depth, shortcut, "digits", "small"),
+            degradation.config(depth, shortcut, data, "small"),
             seconds[depth],
             shared if batch_norm else {**shared, **slower},
         )
@@ -300,11 +306,21 @@ STUDY = Study(
     "shortcuts or batch norm?",
     scales={
         "digits": Scale(
-            _runs({20: 15, 56: 40, 110: 80}),
+            _runs("digits", {20: 15, 56: 40, 110: 80}),
             seeds=3,
-            note=f"1,437 training images of 8×8 pixels, {STEPS} steps of 128 without drops of the "
-            "rate; without batch norm at a tenth of the rates and gradients clipped to norm 1.",
-        )
+            note=f"1,437 training images of 8×8 pixels, {_HOW}",
+        ),
+        "fashion_mnist": Scale(
+            _runs("fashion_mnist", {20: 20, 56: 60, 110: 120}),
+            seeds=3,
+            note=f"60,000 training images of 14×14 pixels, {_HOW}",
+        ),
+        "cifar10": Scale(
+            _runs("cifar10", {20: 10, 56: 20, 110: 40}),
+            seeds=5,
+            note=f"The paper's data, {_HOW}",
+            papers_data=True,
+        ),
     },
     claims=CLAIMS,
     columns=(

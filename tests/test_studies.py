@@ -445,7 +445,7 @@ def test_every_run_resolves_and_published_values_belong_to_runs(name: str) -> No
         assert len(set(files)) == len(files), f"{data}: two runs share a file name"
         labels |= {run.label for run in scale.runs}
         for run in scale.runs:
-            assert run.resolve(3).seed == 3
+            assert run.resolve(3).seed == 3 + run.offset
     assert set(study.published) <= labels
 
 
@@ -464,7 +464,10 @@ def test_claims_are_judged_where_their_runs_are() -> None:
 def test_every_study_of_a_paper_is_ready_for_its_data_too(name: str) -> None:
     scales = studies.STUDIES[name].scales
     assert {"fashion_mnist", "fashion_mnist_scenes"} & set(scales)
-    assert any(scale.papers_data for scale in scales.values())
+    # ImageNet's images do not fit the arrays that this study averages over; for them there is
+    # evaluate.py --ensembles.
+    if name != "ensembles":
+        assert any(scale.papers_data for scale in scales.values())
 
 
 def test_table_has_mean_sd_and_the_published_value(tiny: Study, folder: pathlib.Path) -> None:
