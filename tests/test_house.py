@@ -3,7 +3,16 @@
 import house
 import pytest
 
-COMMANDS = {"train", "convert", "evaluate", "reproduce", "describe", "predict", "benchmarks"}
+COMMANDS = {
+    "train",
+    "convert",
+    "evaluate",
+    "reproduce",
+    "describe",
+    "predict",
+    "benchmarks",
+    "notebooks",
+}
 FOLDERS = sorted(room for room in house.rooms() if (house.ROOT / room).is_dir())
 
 
