@@ -17,7 +17,7 @@ VERSION = python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.versio
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(LOCKED),--constraint requirements/$(VERSION).txt)
 
-.PHONY: train native study test test-slow check docs notebook format lock clean
+.PHONY: train native study test test-slow check docs notebook pictures format lock clean
 .DEFAULT_GOAL := train
 
 train: native
@@ -47,6 +47,10 @@ check: $(TESTING)
 # The site in build/docs: open build/docs/index.html. Fails on a dead link.
 docs: $(DOCUMENTING)
 	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --quiet
+
+# The pictures of networks in docs/pictures.
+pictures: $(RUNNING)
+	JAX_PLATFORMS=cpu $(BIN)/python -m lecture.pictures
 
 # The lecture as a notebook: build/lecture.ipynb, for Jupyter or Colab.
 notebook: $(DOCUMENTING)

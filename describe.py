@@ -4,6 +4,7 @@
     python describe.py resnet34_B:num_classes=10,width=0.5 --json
     python describe.py --config=configs/lenet5.py:data=digits --config.model.width=2
     python describe.py --diff plain34 resnet34_A
+    python describe.py vgg_D --picture vgg.png
     python describe.py --all --picture cost.png
     python describe.py --config=configs/resnet_cifar.py --show augment.png
     python describe.py --weights=runs/lenet5_digits --show weights.png
@@ -58,7 +59,10 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     )
     parser.add_argument("--all", action="store_true", help="all networks, one line each")
     parser.add_argument(
-        "--picture", metavar="PATH", help="with --all: draw published errors against cost"
+        "--picture",
+        metavar="PATH",
+        help="draw the network, layer by layer; with --diff the totals of both; with --all "
+        "published errors against cost",
     )
     parser.add_argument(
         "--weights", metavar="WORKDIR", help="a run: its first filters, nearest neighbours (--show)"
@@ -96,8 +100,8 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
             "give exactly one of NAME, --config, --weights, --diff and --all, not "
             f"{', '.join(wanted) or 'none'}"
         )
-    if given.picture and not given.all:
-        raise UserError("--picture: needs --all")
+    if given.picture and given.show is not None:
+        raise UserError("--picture: draws layers or totals; leave out --show, which draws images")
     if given.show is not None and not (given.config or given.weights):
         raise UserError("--show: needs --config or --weights")
     if given.weights and not given.show:
@@ -123,7 +127,7 @@ import jax
 
 import models
 from configs import files
-from inspection import cost, description, difference, picture
+from inspection import cost, description, difference, network_picture, picture
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -143,11 +147,16 @@ def main(arguments: Sequence[str]) -> None:
         return
     if given.diff:
         before, after = (description.describe(parse(text)) for text in given.diff)
+        costs = dict(zip(given.diff, (before.cost, after.cost), strict=True))
+        if given.picture:
+            network_picture.compare(costs, given.picture)
         differences = difference.between(before, after)
         lines = difference.lines(given.diff[0], given.diff[1], differences)
     else:
         spec = read_config(given.config, overrides) if given.config else parse(given.network)
         described = description.describe(spec)
+        if given.picture:
+            network_picture.draw(described.name, described.cost, given.picture)
         differences = description.to_json(described)
         lines = description.page(described)
     if given.json:

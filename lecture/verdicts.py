@@ -11,6 +11,7 @@ import re
 
 import studies
 from errors import UserError
+from lecture import pictures
 from lecture.claim import Claim, Counted, Held, Studied
 from lecture.claims import CLAIMS, SECTIONS
 from reproduction import publishing, tables, verdict
@@ -78,15 +79,17 @@ def seen_by(claim: Claim, results: pathlib.Path) -> str:
     """The command, and a link to its picture."""
     match claim.seen_by:
         case Counted(command, _):
-            return f"`{command}`"
+            drawn = pictures.name(pictures.networks(command))
+            shown = f", [picture](pictures/{drawn})" if drawn in pictures.wanted() else ""
+            return f"`{command}`{shown}"
         case Held(test):
             return f"`python -m pytest {test}`"
         case Studied(name, _) as studied:
-            shown = [
+            figures = [
                 f"[figure](../results/{name}/{data}/figure.png)"
                 for data, _ in judged(studied, results)
             ]
-            return ", ".join([f"`{command_of(studied, results)}`", *dict.fromkeys(shown)])
+            return ", ".join([f"`{command_of(studied, results)}`", *dict.fromkeys(figures)])
 
 
 def command_of(studied: Studied, results: pathlib.Path) -> str:

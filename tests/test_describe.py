@@ -129,7 +129,7 @@ def test_parse(text: str, spec: dict):
         (["vgg_A:name=vgg_B"], "name is given twice"),
         (["lenet5_modern", "--all"], "exactly one of"),
         ([], "exactly one of"),
-        (["lenet5_modern", "--picture", "a.png"], "--picture: needs --all"),
+        (["--config=a.py", "--show=a.png", "--picture=a.png"], "--picture: draws layers or totals"),
         (["--all", "--picture", "nowhere/a.png"], "--picture: there is no folder nowhere"),
         (["--all", "--picture", "/proc/a.png"], "--picture: /proc cannot be written"),
         (["--all", "--picture", "a.xls"], "must end in .png, .pdf, .svg"),

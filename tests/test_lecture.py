@@ -5,12 +5,13 @@ import re
 import shutil
 
 import pytest
+from PIL import Image
 
 import models
 import studies
 from errors import UserError
-from inspection import cost
-from lecture import counts, verdicts
+from inspection import cost, network_picture
+from lecture import counts, pictures, verdicts
 from lecture.claim import Counted, Held, Studied
 from lecture.claims import CLAIMS, SECTIONS
 from reproduction import publishing
@@ -106,3 +107,20 @@ def test_verdicts_follow_the_logs(tmp_path: pathlib.Path) -> None:
 def test_a_section_that_is_not_there_is_an_error() -> None:
     with pytest.raises(UserError, match="'MobileNet' is no section"):
         verdicts.fill("<!-- lecture: MobileNet -->\n<!-- end of lecture -->")
+
+
+def test_pictures_are_those_of_the_claims_and_of_these_counts() -> None:
+    kept = sorted(path.name for path in pictures.FOLDER.iterdir())
+    assert kept == sorted(pictures.wanted())
+    for name, networks in pictures.wanted().items():
+        costs = [pictures.measured(text) for text in networks]
+        with Image.open(pictures.FOLDER / name) as image:
+            assert image.info["Comment"] == network_picture.digest(costs), f"{name}: make pictures"
+
+
+@pytest.mark.parametrize("networks", [("lenet5_modern",), ("lenet5_modern", "lenet5_1998")])
+def test_a_picture_is_drawn_again(networks: tuple[str, ...], tmp_path: pathlib.Path) -> None:
+    pictures.draw(networks, tmp_path / "again.png")
+    with Image.open(tmp_path / "again.png") as image:
+        assert image.size[0] >= 900
+        assert len(set(image.convert("L").tobytes())) > 20
