@@ -6,11 +6,8 @@ import json
 import math
 from typing import Any
 
-import jax
-import numpy as np
-
 import models
-from inspection import cost
+from inspection import cost, one_by_one
 from lecture.claim import Count
 from reproduction.study import ROOT
 
@@ -154,16 +151,9 @@ def weighted_skips() -> Count:
 
 def one_by_one_is_dense() -> Count:
     """Whether a 1×1 convolution is one dense product at each position, on drawn numbers."""
-    network = models.create({"name": "lecture_conv1x1"})
-    images = jax.random.normal(jax.random.key(0), (2, *network.input))
-    variables = network.init(jax.random.key(1), images, train=False)
-    outputs: Any = network.apply(variables, images, train=False, capture=("1x1",))
-    out = outputs.captured["1x1"]
-    weights = jax.tree.map(np.asarray, variables["params"]["1x1"])
-    dense = np.asarray(images) @ weights["kernel"][0, 0] + weights["bias"]
-    apart = float(np.abs(out - dense).max() / np.abs(dense).max())
-    positions = network.input[0] * network.input[1]
-    return Count(apart < 1e-5, f"equal to 1e-5 at {positions} positions of 2 images")
+    (found,) = one_by_one.compare(models.create({"name": "lecture_conv1x1"}))
+    text = f"equal to 1e-5 at {found.positions} positions of {one_by_one.IMAGES} images"
+    return Count(found.difference < one_by_one.ROUNDING, text)
 
 
 def one_by_one_shrinks() -> Count:

@@ -4,8 +4,8 @@ import pathlib
 import re
 import shlex
 
-import models
 from inspection import cost, network_picture
+from lecture import counts
 from lecture.claim import Counted
 from lecture.claims import CLAIMS
 from reproduction.study import ROOT
@@ -44,9 +44,7 @@ def draw(of: tuple[str, ...], path: pathlib.Path) -> None:
 def measured(text: str) -> cost.Cost:
     """The cost of "NAME" or of "NAME:num_classes=10"."""
     network, _, classes = text.partition(":num_classes=")
-    return cost.measure(
-        models.create({"name": network} | ({"num_classes": int(classes)} if classes else {}))
-    )
+    return counts.measured(network, **({"num_classes": int(classes)} if classes else {}))
 
 
 if __name__ == "__main__":

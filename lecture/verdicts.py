@@ -8,11 +8,12 @@ import collections
 import functools
 import pathlib
 import re
+from collections.abc import Callable
 
 import studies
 from errors import UserError
 from lecture import pictures
-from lecture.claim import Claim, Counted, Held, Studied
+from lecture.claim import Claim, Count, Counted, Held, Studied
 from lecture.claims import CLAIMS, SECTIONS
 from reproduction import publishing, tables, verdict
 from reproduction.study import ROOT, Study, by_label
@@ -111,7 +112,7 @@ def words(claim: Claim, results: pathlib.Path) -> list[str]:
     """The verdict in a word; one for each data set that a study judged it on."""
     match claim.seen_by:
         case Counted(_, count):
-            return [HOLDS if count().holds else FAILS]
+            return [HOLDS if _count(count).holds else FAILS]
         case Held():
             return [HELD]
         case Studied(name, _) as studied:
@@ -124,7 +125,7 @@ def said(claim: Claim, results: pathlib.Path) -> str:
     """The verdict with its numbers, as Markdown in one line."""
     match claim.seen_by:
         case Counted(_, count):
-            return f"**{words(claim, results)[0]}**, {count().numbers}"
+            return f"**{words(claim, results)[0]}**, {_count(count).numbers}"
         case Studied(name, text) as studied if found := judged(studied, results):
             return "; ".join(
                 f"**{outcome(one)}** on [{data}](../results/{name}/{data}/table.md)"
@@ -154,6 +155,11 @@ def judged(studied: Studied, results: pathlib.Path) -> list[tuple[str, Verdict]]
         for one in _verdicts(study.name, data, results)
         if studied.names(one.claim.text)
     ]
+
+
+@functools.cache  # a claim is shown in its section, in the table of all and in the totals
+def _count(count: Callable[[], Count]) -> Count:
+    return count()
 
 
 @functools.cache

@@ -57,7 +57,8 @@ def normalised(
         factor = lax.rsqrt(var + epsilon) * scale.reshape(wide)
         return x * factor + (shift.reshape(wide) - mean * factor), (mean, var)
 
-    on_cpu = _native_moments if _is_native(x) else partial(_moments, _sums_by_rows)
+    native_form = partial(_call, "BatchNormMoments")
+    on_cpu = native_form if _is_native(x) else partial(_moments, _sums_by_rows)
     return lax.platform_dependent(
         *(x, scale, shift),
         cpu=partial(forward, on_cpu),
@@ -93,7 +94,8 @@ def _normalised_backward(
         by_scale = (along * over_deviation).sum(0).reshape(scale.shape)
         return by_x, by_scale, total.sum(0).reshape(scale.shape)
 
-    on_cpu = _native_sums if _is_native(kept[0]) else partial(_gradient_sums, _sums_by_rows)
+    native_form = partial(_call, "BatchNormGradientSums")
+    on_cpu = native_form if _is_native(kept[0]) else partial(_gradient_sums, _sums_by_rows)
     return lax.platform_dependent(
         *(*kept, cotangents[0]),
         cpu=partial(backward, on_cpu),
@@ -120,22 +122,12 @@ def _is_native(x: jax.Array) -> bool:
 
 def _call(symbol: str, x: jax.Array, *operands: jax.Array) -> Statistics:
     """The handler `symbol` of kernels/batch_norm.cc, its two results shaped [groups, 1, ..., C]."""
-    native.load()
     groups, channels = x.shape[0], x.shape[-1]
     result = jax.ShapeDtypeStruct((groups, channels), x.dtype)
-    call = jax.ffi.ffi_call(symbol, (result, result), vmap_method="sequential")
     flat = [one.reshape(groups, -1, channels) for one in (x, *operands)]
-    found = call(*flat)
+    found = native.handler(symbol, (result, result))(*flat)
     one, other = (each.reshape(groups, *(1,) * (x.ndim - 2), channels) for each in found)
     return one, other
-
-
-def _native_moments(x: jax.Array) -> Statistics:
-    return _call("BatchNormMoments", x)
-
-
-def _native_sums(g: jax.Array, x: jax.Array, mean: jax.Array) -> Statistics:
-    return _call("BatchNormGradientSums", g, x, mean)
 
 
 normalised.defvjp(_normalised_forward, _normalised_backward)

@@ -156,13 +156,8 @@ def _pays(window: Window, x: jax.Array, kernel: jax.Array) -> Pays:
 
 
 def _handler(symbol: str, window: Window, like: jax.Array) -> Callable[..., jax.Array]:
-    """The handler `symbol` as a function of its two operands, for a result of the shape of `like`.
-
-    Under vmap it runs once for each element.
-    """
-    native.load()
-    shape = jax.ShapeDtypeStruct(like.shape, like.dtype)
-    call = jax.ffi.ffi_call(symbol, shape, vmap_method="sequential")
+    """The handler `symbol` as a function of its two operands; its result is shaped as `like`."""
+    call = native.handler(symbol, jax.ShapeDtypeStruct(like.shape, like.dtype))
     (top, _), (left, _) = window.pad
     stride = np.int64(window.stride)
     return lambda *operands: call(*operands, stride=stride, top=np.int64(top), left=np.int64(left))

@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 KERNELS = pathlib.Path(__file__).with_name("kernels")
 # -march=native: this processor's widest vectors. Both compilers fuse a product with its sum.
@@ -94,6 +96,17 @@ def load() -> bool:
             symbol, jax.ffi.pycapsule(getattr(handlers, symbol)), platform="cpu"
         )
     return True
+
+
+def handler(symbol: str, result: Any) -> Callable[..., Any]:
+    """The handler `symbol` as a function of its operands and attributes.
+
+    result: the shapes and types that it returns. Under vmap it runs once for each element.
+    """
+    import jax
+
+    load()
+    return jax.ffi.ffi_call(symbol, result, vmap_method="sequential")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ a, b, c and projection. Paddings are those of Caffe and Torch, not XLA's SAME. I
 `models`.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -217,13 +218,17 @@ class ResNet(Network):
         super().__post_init__()
 
     @property
-    def units(self) -> tuple[str, ...]:
-        """The names of all units, first to last: conv2_1, conv2_2 ..."""
+    def units_by_stage(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each stage's units: conv2_1, conv2_2 ..."""
         return tuple(
-            f"conv{stage}_{index}"
+            tuple(f"conv{stage}_{index}" for index in range(1, count + 1))
             for stage, count in enumerate(self.stages, start=2)
-            for index in range(1, count + 1)
         )
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The names of all units, first to last."""
+        return tuple(itertools.chain.from_iterable(self.units_by_stage))
 
     @property
     def skips(self) -> Skips:
@@ -235,8 +240,8 @@ class ResNet(Network):
             weighted = self.units
         elif self.shortcut == "B":
             widens = BLOCKS[self.block][-1][1] > 1
-            firsts = (name for name in self.units if name.endswith("_1"))
-            weighted = tuple(name for name in firsts if widens or name != "conv2_1")
+            firsts = tuple(names[0] for names in self.units_by_stage)
+            weighted = firsts if widens else firsts[1:]
         return Skips(dict.fromkeys(self.units, 1), weighted)
 
     @property
@@ -294,15 +299,17 @@ class ResNet(Network):
         else:
             x = conv1(self.channels(self.features[0]), (3, 3), pad=1)(images, train)
             x = nn.relu(x)
-        for name in self.units:
-            stage = int(name[len("conv") : name.index("_")]) - 2
-            x = unit(
-                features=self.channels(self.features[stage]),
-                stride=2 if stage > 0 and name.endswith("_1") else 1,
-                preactivated=name == "conv2_1",
-                zero_scale=any(fnmatchcase(name, pattern) for pattern in self.zero_scale),
-                name=name,
-            )(x, train)
+        widths = zip(self.units_by_stage, self.features, strict=True)
+        for stage, (names, features) in enumerate(widths):
+            for index, name in enumerate(names):
+                first = index == 0
+                x = unit(
+                    features=self.channels(features),
+                    stride=2 if stage > 0 and first else 1,
+                    preactivated=stage == 0 and first,
+                    zero_scale=any(fnmatchcase(name, pattern) for pattern in self.zero_scale),
+                    name=name,
+                )(x, train)
         if self.unit == "preact":
             x = norm(name="final_bn")(x, train)
         if self.unit in ("preact", "relu_only_preact"):

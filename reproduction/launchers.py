@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from errors import UserError
-from reproduction import processes, queued, records, tasks
+from reproduction import processes, queued, records
 from reproduction.planning import Job, pinned_cores
 from reproduction.runner import StudyDisplay, next_ready
 from reproduction.study import ROOT
 from startup import environment, shell
-from training import workdirs
 
 FOLDER = "queue"  # in a study's working folder: submitit's files, which hold pickles
 INSTALL = ".venv/bin/pip install -r requirements-slurm.txt"
@@ -157,10 +156,7 @@ def run_all(
                 queue.submit(ready, data_dir)
                 under_way += ready
             elif waiting and not under_way:
-                for job in waiting:
-                    missing = next(other for other in job.needs if not other.finished)
-                    failed[job.name] = f"{missing.name}, which it needs, has failed"
-                    display.say(f"{job.name} failed: {failed[job.name]}")
+                failed |= display.held_up(waiting)
                 break
             display.show(under_way)
             stop.wait(POLL_SECONDS[queue.launcher])
@@ -174,9 +170,7 @@ def run_all(
                     waiting.append(job)
                 else:
                     failed[job.name] = ending(job)
-                    workdirs.write_whole(job.workdir / records.FAILED, f"{failed[job.name]}\n")
-                    log = job.workdir / tasks.LOG
-                    display.say(f"{job.name} failed: {failed[job.name]} ({log})")
+                    display.failed(job, failed[job.name])
     queue.made.clear()  # submitit's jobs cannot be deleted while Python ends
     if stop.is_set() and under_way:
         raise Left(queue.how_to_look(under_way))

@@ -50,10 +50,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
                     waiting.remove(job)
                     running.append(Process(job, data_dir, shares.pop(), variables))
                 if waiting and not running and not stop.is_set():
-                    for job in waiting:
-                        missing = next(other for other in job.needs if not other.finished)
-                        failed[job.name] = f"{missing.name}, which it needs, has failed"
-                        display.say(f"{job.name} failed: {failed[job.name]}")
+                    failed |= display.held_up(waiting)
                     waiting.clear()
                 display.show([process.job for process in running])
                 stop.wait(POLL_SECONDS)
@@ -69,9 +66,7 @@ def run_all(todo: Sequence[Job], data_dir: str | None, at_once: int = 0) -> dict
                         display.ended(process.job, process.seconds)
                     elif not stop.is_set():
                         failed[process.job.name] = why
-                        workdirs.write_whole(process.job.workdir / records.FAILED, f"{why}\n")
-                        log = process.job.workdir / LOG
-                        display.say(f"{process.job.name} failed: {why} ({log})")
+                        display.failed(process.job, why)
         finally:
             for process in running:
                 process.kill()
@@ -142,6 +137,20 @@ class StudyDisplay:
         self.done += 1
         self.finished_seconds += job.seconds * self.left_at_first[job.name]
         self.say(f"{job.name}: {_errors(job.rows)} in {duration(seconds)}")
+
+    def failed(self, job: Job, why: str) -> None:
+        """Prints the error of a run, and keeps it in the workdir for --status."""
+        workdirs.write_whole(job.workdir / records.FAILED, f"{why}\n")
+        self.say(f"{job.name} failed: {why} ({job.workdir / LOG})")
+
+    def held_up(self, waiting: Sequence[Job]) -> dict[str, str]:
+        """Prints, and returns by name, why runs cannot start: one that each needs has failed."""
+        errors = {}
+        for job in waiting:
+            missing = next(other for other in job.needs if not other.finished)
+            errors[job.name] = f"{missing.name}, which it needs, has failed"
+            self.say(f"{job.name} failed: {errors[job.name]}")
+        return errors
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -52,3 +52,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> pathlib.Path
         checkpoints.save(1, state, validation_error=None)
         checkpoints.wait()
     return workdir
+
+
+@pytest.fixture(params=["formulated", "native"])
+def form(request: pytest.FixtureRequest) -> str:
+    """A form by name; the native one is built first, and skipped if there is no compiler."""
+    from models import native
+
+    if request.param == "native" and not native.load():
+        failed = native.build()
+        if failed:
+            pytest.skip(failed)
+        native.load.cache_clear()
+    return request.param

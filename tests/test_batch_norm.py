@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import batch_norm, convolution, native
+from models import batch_norm, convolution
 
 EPSILON = 1e-5
 # [groups, images, ..., channels]: one group, several, a channel count that fills no vector, few
@@ -13,14 +13,7 @@ EPSILON = 1e-5
 SHAPES = [(1, 8, 6, 5, 16), (4, 3, 2, 2, 19), (2, 5, 1, 1, 32), (1, 10, 30, 30, 16), (3, 7, 33)]
 
 
-@pytest.fixture(params=["xla", "native"])
-def form(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and not native.load():
-        failed = native.build()
-        if failed:
-            pytest.skip(failed)
-        native.load.cache_clear()
-    return request.param
+pytestmark = pytest.mark.parametrize("form", ["xla", "native"], indirect=True)
 
 
 def by_definition(x, scale, shift, g):

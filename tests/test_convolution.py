@@ -43,17 +43,6 @@ SHAPES = [
 ALL_NATIVE = convolution.Pays(True, True, True)
 
 
-@pytest.fixture(params=["formulated", "native"])
-def form(request: pytest.FixtureRequest) -> str:
-    """A form by name; the native one is built first, and skipped if there is no compiler."""
-    if request.param == "native" and not native.load():
-        failed = native.build()
-        if failed:
-            pytest.skip(failed)
-        native.load.cache_clear()
-    return request.param
-
-
 def by_definition(x, kernel, g, window):
     """The convolution and its gradients by x and kernel, tap by tap in float64."""
     x, kernel, g = (np.asarray(a, np.float64) for a in (x, kernel, g))

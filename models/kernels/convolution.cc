@@ -201,15 +201,10 @@ class FilterGradient {
  private:
   void add(const float* x, const float* g, float* sums) const {
     const int64_t run = window_.width * in_.channels, row = columns_ * in_.channels;
-    const int64_t blocks = (run + kRegisters - 1) / kRegisters;
     for (int64_t f = 0; f < features_; f += kLanes) {
       for (int64_t i = 0; i < window_.height; ++i) {
-        for (int64_t k = 0; k < blocks; ++k) {
-          const int64_t r = run * k / blocks, end = run * (k + 1) / blocks;
-          outer_of<kRegisters>(end - r, x + i * row + r, window_.stride * row,
-                               window_.stride * in_.channels, g + f, out_.height, out_.width,
-                               features_, sums + (i * run + r) * features_ + f);
-        }
+        outer_rows(run, x + i * row, window_.stride * row, window_.stride * in_.channels, g + f,
+                   out_.height, out_.width, features_, sums + i * run * features_ + f);
       }
     }
   }
@@ -241,18 +236,22 @@ Window window_of(ffi::Span<const int64_t> kernel, int64_t stride, int64_t top, i
 
 Shape shape_of(ffi::Span<const int64_t> sides) { return {sides[0], sides[1], sides[2], sides[3]}; }
 
+// Each image of a pass on the pool's threads.
+template <class Pass>
+void images_of(ffi::ThreadPool& pool, int64_t images, const Pass& pass) {
+  parallel(pool, images, [&](int64_t n) { pass.image(n, scratch); });
+}
+
 ffi::Error forward(ffi::ThreadPool pool, Images x, Images kernel, Result y, int64_t stride,
                    int64_t top, int64_t left) {
   const Window window = window_of(kernel.dimensions(), stride, top, left);
   const Shape in = shape_of(x.dimensions()), out = shape_of(y->dimensions());
-  const auto all = [&](const auto& pass) {
-    parallel(pool, in.images, [&](int64_t n) { pass.image(n, scratch); });
-  };
   if (winograd_fits(in, out, window)) {
-    all(WinogradForward(x.typed_data(), in, kernel.typed_data(), window, false, y->typed_data(),
-                        out));
+    images_of(pool, in.images, WinogradForward(x.typed_data(), in, kernel.typed_data(), window,
+                                               false, y->typed_data(), out));
   } else {
-    all(Forward(x.typed_data(), in, kernel.typed_data(), window, y->typed_data(), out));
+    images_of(pool, in.images, Forward(x.typed_data(), in, kernel.typed_data(), window,
+                                       y->typed_data(), out));
   }
   return ffi::Error::Success();
 }
@@ -261,15 +260,13 @@ ffi::Error input_gradient(ffi::ThreadPool pool, Images g, Images kernel, Result 
                           int64_t top, int64_t left) {
   const Window window = window_of(kernel.dimensions(), stride, top, left);
   const Shape in = shape_of(dx->dimensions()), out = shape_of(g.dimensions());
-  const auto all = [&](const auto& pass) {
-    parallel(pool, out.images, [&](int64_t n) { pass.image(n, scratch); });
-  };
   // Turned, the padding is 2 less the forward pass's.
   if (winograd_fits(out, in, window) && top <= 2 && left <= 2) {
-    all(WinogradForward(g.typed_data(), out, kernel.typed_data(), window, true, dx->typed_data(),
-                        in));
+    images_of(pool, in.images, WinogradForward(g.typed_data(), out, kernel.typed_data(), window,
+                                               true, dx->typed_data(), in));
   } else {
-    all(InputGradient(g.typed_data(), out, kernel.typed_data(), window, dx->typed_data(), in));
+    images_of(pool, in.images, InputGradient(g.typed_data(), out, kernel.typed_data(), window,
+                                             dx->typed_data(), in));
   }
   return ffi::Error::Success();
 }

@@ -1,5 +1,5 @@
 // Products of overlapping windows, on which all convolutions are built: `convolve` takes sums over
-// taps and channels, `outer_of` over positions.
+// taps and channels, `outer_rows` over positions.
 
 #pragma once
 
@@ -134,6 +134,19 @@ inline void outer_of(int64_t count, const float* x, int64_t in_row, int64_t in_s
     }
   }
   outer<R>(x, in_row, in_step, g, rows, columns, features, sums);
+}
+
+// `count` rows of sums: the products of `count` neighbouring numbers of x with one vector of
+// features of g, summed over positions.
+inline void outer_rows(int64_t count, const float* x, int64_t in_row, int64_t in_step,
+                       const float* g, int64_t rows, int64_t columns, int64_t features,
+                       float* sums) {
+  const int64_t blocks = (count + kRegisters - 1) / kRegisters;
+  for (int64_t k = 0; k < blocks; ++k) {  // of nearly equal size
+    const int64_t r = count * k / blocks, end = count * (k + 1) / blocks;
+    outer_of<kRegisters>(end - r, x + r, in_row, in_step, g, rows, columns, features,
+                         sums + r * features);
+  }
 }
 
 }  // namespace

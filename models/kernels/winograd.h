@@ -42,6 +42,13 @@ struct Band {
   int64_t first, last;  // rows of tiles
 };
 
+// What a band sees of image n of x, with `top` rows and `left` columns of zeros before the image.
+void pad_band(const float* x, Shape in, int64_t n, int64_t top, int64_t left, const Tiling& tiles,
+              Band band, float* out) {
+  pad_image(x + n * in.height * in.width * in.channels, in.height, in.width, in.channels,
+            top - 2 * band.first, left, 2 * (band.last - band.first) + 2, 2 * tiles.across + 2, out);
+}
+
 // Bᵀ d B of a band's tiles, [kPoints][tiles, channels]. x is the padded input of the band.
 void transform_inputs(const float* x, const Tiling& tiles, int64_t channels, Band band,
                       float* out) {
@@ -213,9 +220,7 @@ class WinogradForward {
     float* sums = seen + kPoints * tiles_.plane(channels);
     for (int64_t first = 0; first < tiles_.down; first += step) {
       const Band band = {first, std::min(tiles_.down, first + step)};
-      pad_image(x_ + n * in_.height * in_.width * channels, in_.height, in_.width, channels,
-                top_ - 2 * first, left_, 2 * (band.last - first) + 2, 2 * tiles_.across + 2,
-                scratch.data());
+      pad_band(x_, in_, n, top_, left_, tiles_, band, scratch.data());
       transform_inputs(scratch.data(), tiles_, channels, band, seen);
       for (int64_t point = 0; point < kPoints; ++point) {
         multiply(seen + point * tiles_.plane(channels), (band.last - first) * tiles_.across,
@@ -290,9 +295,7 @@ class WinogradFilterGradient {
         const Band band = {first, std::min(tiles_.down, first + step)};
         int64_t tiles = 0;
         for (int64_t m = n; m < std::min(end, n + tiles_.images); ++m) {
-          pad_image(x_ + m * in_.height * in_.width * channels, in_.height, in_.width, channels,
-                    window_.top - 2 * first, window_.left, 2 * (band.last - first) + 2,
-                    2 * tiles_.across + 2, scratch.data());
+          pad_band(x_, in_, m, window_.top, window_.left, tiles_, band, scratch.data());
           transform_inputs(scratch.data(), tiles_, channels, band, seen + tiles * channels);
           transform_gradients(g_ + m * out_.height * out_.width * features, tiles_, out_, band,
                               back + tiles * features);
@@ -337,14 +340,8 @@ class WinogradFilterGradient {
 
  private:
   void add(const float* x, const float* g, int64_t tiles, float* sums) const {
-    const int64_t channels = in_.channels, features = out_.channels;
-    const int64_t blocks = (channels + kRegisters - 1) / kRegisters;
-    for (int64_t f = 0; f < features; f += kLanes) {
-      for (int64_t k = 0; k < blocks; ++k) {
-        const int64_t c = channels * k / blocks, end = channels * (k + 1) / blocks;
-        outer_of<kRegisters>(end - c, x + c, 0, channels, g + f, 1, tiles, features,
-                             sums + c * features + f);
-      }
+    for (int64_t f = 0; f < out_.channels; f += kLanes) {
+      outer_rows(in_.channels, x, 0, in_.channels, g + f, 1, tiles, out_.channels, sums + f);
     }
   }
 
